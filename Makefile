@@ -1,0 +1,50 @@
+# make demo    creates .venv, installs, starts the demo, and says where to look
+# make test    creates .venv, installs, runs the whole suite (arguments: ARGS="-k store -x")
+# make check   style, types and the floors between modules
+#
+# PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test check format clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+demo: $(VENV)/.installed-demo
+	@echo
+	@echo "The jet ski rental opens at  http://localhost:6543/"
+	@echo "Its jobs are listed at       http://localhost:6543/jobs"
+	@echo "Stop it with Ctrl-C. Its data is in demo.sqlite; delete that file to begin anew."
+	@echo
+	@exec $(BIN)/pserve development.ini
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# A stamp for each set of requirements: made anew when these files change, otherwise free.
+$(VENV)/.installed-%: setup.py pyproject.toml | $(BIN)/python
+	@echo "Installing pyramid_durable[$*] into $(VENV) (a minute the first time) ..."
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Could not create $(VENV). On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
