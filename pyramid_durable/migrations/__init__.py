@@ -1,0 +1,1 @@
+"""The store's Alembic migrations; run by ``pscheduler --migrate`` (see store/migrate.py)."""

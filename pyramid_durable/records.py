@@ -1,0 +1,253 @@
+"""The values that travel between the floors (web and daemon): frozen, without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+SCHEDULED = "scheduled"
+RUNNING = "running"
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+CANCELLED = "cancelled"
+EXPIRED = "expired"
+BROKEN = "broken"
+STATES = (SCHEDULED, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED, BROKEN)
+ENDED = (SUCCEEDED, FAILED, CANCELLED, EXPIRED, BROKEN)
+
+ASYNC = "async"
+DATE = "date"
+CRON = "cron"
+INTERVAL = "interval"
+KINDS = (ASYNC, DATE, CRON, INTERVAL)
+
+PRIORITIES = range(10)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    """A job as it goes into the store: everything but its time is resolved and serialized.
+
+    ``run_at`` is an aware datetime; where it is None the job is due ``delay`` seconds after the
+    store's own clock at the insert. ``options`` holds JSON-ready values: ``backoff``, ``timeout``
+    (s), ``executor``, ``expires`` (s after ``run_at``, or ISO text), ``misfire_grace_time`` (s),
+    ``working_dir``, ``delete_after``, ``behavior``.
+    """
+
+    id: str
+    func: str
+    payload: str
+    queue: str
+    codec: str = "json"
+    name: str | None = None
+    kind: str = ASYNC
+    priority: int = 5
+    run_at: datetime | None = None
+    delay: float = 0.0
+    max_attempts: int | None = 1
+    group: str | None = None
+    userdata: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schedule_id: str | None = None
+    fire_at: datetime | None = None
+    waiting_key: str | None = None
+    once_key: str | None = None
+    chosen_id: bool = False
+    replace_existing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleSpec:
+    """A schedule as it goes into the store. ``job`` is the pattern of the jobs it will make.
+
+    ``trigger`` is the JSON-ready form of a trigger (see triggers.from_json), ``next_run_at`` its
+    first fire time. ``iterations`` is how many jobs it may still make, None without a limit.
+    """
+
+    id: str
+    job: JobSpec
+    kind: str
+    trigger: Mapping[str, Any]
+    next_run_at: datetime | None
+    timezone: str
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    iterations: int | None = None
+    coalesce: bool = True
+    max_instances: int | None = 1
+    declared: bool = False
+    generation: int = 0
+    chosen_id: bool = False
+    replace_existing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A job that this daemon owns until its lease ends: what to run, and the fence of its writes.
+
+    ``attempt`` counts the attempts before this one. ``claimed_at`` is the database's clock at the
+    claim. ``errors`` and ``userdata`` are the stored JSON texts.
+    """
+
+    id: str
+    owner: str
+    claim_no: int
+    func: str
+    payload: str
+    codec: str
+    queue: str
+    name: str | None
+    kind: str
+    priority: int
+    run_at: datetime
+    claimed_at: datetime
+    attempt: int
+    max_attempts: int | None
+    crashes: int
+    group: str | None
+    schedule_id: str | None
+    fire_at: datetime | None
+    userdata: str | None
+    errors: str | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """How an attempt ended, as it goes into the store under the claim's fence.
+
+    ``state`` is an ended state, or ``scheduled`` for another attempt: then at ``due_at``, or
+    ``delay`` seconds after the database's clock. ``attempt`` is the number of attempts used up.
+    ``delete`` removes the row instead (``delete_after``).
+    """
+
+    id: str
+    owner: str
+    claim_no: int
+    state: str
+    attempt: int
+    started_at: datetime | None
+    due_at: datetime | None = None
+    delay: float | None = None
+    max_attempts: int | None = None
+    result: str | None = None
+    errors: str | None = None
+    userdata: str | None = None
+    delete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a running job says it is."""
+
+    done: float
+    total: float | None
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredJob:
+    """A job's row as the store gives it out: texts still serialized, times aware."""
+
+    id: str
+    name: str | None
+    func: str
+    payload: str
+    codec: str
+    queue: str
+    priority: int
+    kind: str
+    state: str
+    run_at: datetime
+    due_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    max_attempts: int | None
+    claim_no: int
+    crashes: int
+    owner: str | None
+    daemon: str | None
+    group: str | None
+    schedule_id: str | None
+    fire_at: datetime | None
+    options: Mapping[str, Any]
+    result: str | None
+    errors: str | None
+    userdata: str | None
+    progress: Progress | None
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredSchedule:
+    """A schedule's row as the store gives it out. ``job`` is the pattern of its jobs."""
+
+    id: str
+    kind: str
+    job: JobSpec
+    trigger: Mapping[str, Any]
+    timezone: str
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+    paused: bool
+    iterations_left: int | None
+    start_date: datetime | None
+    end_date: datetime | None
+    coalesce: bool
+    max_instances: int | None
+    declared: bool
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobInfo:
+    """A job as people see it: a snapshot of its row at the moment of the question."""
+
+    id: str
+    name: str
+    func: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    queue: str
+    priority: int
+    state: str
+    kind: str
+    run_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    max_attempts: int | None
+    error: str | None
+    errors: tuple[str, ...]
+    result: Any
+    userdata: Mapping[str, Any]
+    progress: Progress | None
+    group: str | None
+    schedule_id: str | None
+    expires_at: datetime | None
+    daemon: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleInfo:
+    """A schedule as people see it: a snapshot of its row at the moment of the question."""
+
+    id: str
+    name: str
+    func: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    queue: str
+    trigger: Mapping[str, Any]
+    timezone: str
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+    paused: bool
+    iterations_left: int | None
+    start_date: datetime | None
+    end_date: datetime | None

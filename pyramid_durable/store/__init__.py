@@ -1,0 +1,41 @@
+"""The store: all SQL of the package, as verbs about jobs, schedules, claims and daemons."""
+
+from __future__ import annotations
+
+from .claims import Claims, Look
+from .completions import Completions
+from .daemons import DaemonInfo, Daemons, Rescued
+from .database import Database
+from .jobs import Jobs
+from .migrate import ensure_schema, migrate
+from .schedules import Schedules
+
+
+class Store(Database):
+    """The one truth about jobs: a database, and the verbs by what they are about.
+
+    ``url`` is a SQLAlchemy URL, ``prefix`` stands before every table's name (``schema.prefix``
+    puts them into a database schema). Nothing is opened before the first use.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "durable_") -> None:
+        super().__init__(url, prefix=prefix)
+        self.jobs = Jobs(self)
+        self.schedules = Schedules(self)
+        self.claims = Claims(self, self.schedules)
+        self.completions = Completions(self)
+        self.daemons = Daemons(self)
+
+    def migrate(self) -> None:
+        """Bring the tables up to date; several processes may do so at once."""
+        migrate(self)
+
+    def ensure_schema(self, *, create: bool) -> None:
+        """Check that the tables are at this code's version; with ``create`` bring them there.
+
+        Raises SchemaMismatch, saying what to run, and StoreUnavailable.
+        """
+        ensure_schema(self, create=create)
+
+
+__all__ = ["DaemonInfo", "Look", "Rescued", "Store"]

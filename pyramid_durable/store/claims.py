@@ -1,0 +1,183 @@
+"""The claim: due jobs become running ones that a daemon owns, due schedules make jobs (daemon)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select, tuple_, update
+from sqlalchemy.sql.dml import Update
+
+from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
+from .database import Database
+from .rows import to_claim
+from .schedules import Schedules
+
+Due = tuple[str, int]
+"""A queue and a priority that have work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the store holds for a daemon at this moment, seen without a lock.
+
+    ``due`` is in the order to claim in: by priority, then by the time of the job that waits
+    longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits.
+    """
+
+    now: datetime
+    queues: tuple[str, ...]
+    due: tuple[Due, ...]
+    next_at: datetime | None
+    schedules_due: bool
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to claim."""
+        return not self.due and not self.schedules_due
+
+
+class Claims:
+    """Claiming and giving back."""
+
+    def __init__(self, database: Database, schedules: Schedules) -> None:
+        self._db = database
+        self._schedules = schedules
+        self._job = database.tables.job
+        self._questions: dict[tuple[str, ...], Select[Any]] = {}
+
+    def look(self, connection: Connection, queues: Sequence[str]) -> Look:
+        """See what is due on these queues; one statement, whose cost is a few index probes.
+
+        One index over (queue, priority, due_at) answers for each queue and priority apart; a
+        single range over priority and time would walk all jobs of the future.
+        """
+        names = tuple(queues)
+        question = self._questions.get(names)
+        if question is None:
+            question = self._questions[names] = self._question(names)
+        row = tuple(connection.execute(question).one())
+        now, schedule_at = row[0], row[1]
+        pairs: list[tuple[int, datetime, str]] = []
+        waiting: list[datetime] = []
+        width = 1 + len(PRIORITIES)
+        for index, queue in enumerate(names):
+            paused, *times = row[2 + index * width : 2 + (index + 1) * width]
+            if paused:
+                continue
+            for priority, at in zip(PRIORITIES, times, strict=True):
+                if at is not None and at <= now:
+                    pairs.append((priority, at, queue))
+                elif at is not None:
+                    waiting.append(at)
+        schedules_due = schedule_at is not None and schedule_at <= now
+        if schedule_at is not None and not schedules_due:
+            waiting.append(schedule_at)
+        return Look(
+            now=now,
+            queues=names,
+            due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
+            next_at=min(waiting, default=None),
+            schedules_due=schedules_due,
+        )
+
+    def _question(self, queues: tuple[str, ...]) -> Select[Any]:
+        job, queue, schedule = self._job.c, self._db.tables.queue.c, self._db.tables.schedule.c
+        columns: list[Any] = [
+            self._db.dialect.now().label("now"),
+            select(func.min(schedule.due_at))
+            .where(schedule.queue.in_(queues), schedule.due_at.is_not(None))
+            .scalar_subquery(),
+        ]
+        for name in queues:
+            columns.append(select(queue.paused).where(queue.name == name).scalar_subquery())
+            columns.extend(
+                select(job.due_at)
+                .where(job.queue == name, job.priority == priority, job.due_at.is_not(None))
+                .order_by(job.due_at)
+                .limit(1)
+                .scalar_subquery()
+                for priority in PRIORITIES
+            )
+        return select(*columns)
+
+    def take(self, connection: Connection, owner: str, look: Look, limit: int) -> list[Claim]:
+        """Claim up to ``limit`` due jobs for ``owner``, by priority, then time.
+
+        Due schedules make their jobs first, in the same transaction, and these may be among the
+        claimed ones. Rows that another daemon is claiming are passed over where the database can.
+        """
+        self._db.dialect.plan_by_index(connection)
+        due = list(look.due)
+        if look.schedules_due:
+            born = self._schedules.fire(connection, look.queues)
+            due = sorted({*due, *born}, key=lambda pair: pair[1])
+        claims: list[Claim] = []
+        for queue, priority in due:
+            if len(claims) >= limit:
+                break
+            rows = self._claim_rows(connection, owner, queue, priority, limit - len(claims))
+            found = [to_claim(row, owner, row.claimed_at) for row in rows]
+            found.sort(key=lambda claim: (claim.run_at, claim.id))
+            claims.extend(found)
+        return claims
+
+    def _claim_rows(
+        self, connection: Connection, owner: str, queue: str, priority: int, limit: int
+    ) -> Sequence[Row[Any]]:
+        c = self._job.c
+        picked = (
+            select(c.id)
+            .where(c.queue == queue, c.priority == priority, c.due_at <= self._db.dialect.now())
+            .order_by(c.due_at)
+            .limit(limit)
+        )
+        if self._db.dialect.skip_locked:
+            picked = picked.with_for_update(skip_locked=True)
+        clock = self._db.dialect.now().label("claimed_at")
+        if self._db.dialect.update_returning:
+            statement = self._claiming(owner).where(self._db.dialect.among(c.id, picked))
+            return connection.execute(statement.returning(self._job, clock)).all()
+        ids = connection.execute(picked).scalars().all()
+        if not ids:
+            return []
+        connection.execute(self._claiming(owner).where(c.id.in_(ids)))
+        return connection.execute(select(self._job, clock).where(c.id.in_(ids))).all()
+
+    def _claiming(self, owner: str) -> Update:
+        return update(self._job).values(
+            state=RUNNING,
+            owner=owner,
+            claim_no=self._job.c.claim_no + 1,
+            due_at=None,
+            started_at=None,
+        )
+
+    def release(
+        self, connection: Connection, claims: Iterable[Claim], *, delay: float = 0.0
+    ) -> int:
+        """Give back claimed jobs that have not started; returns how many were still ours.
+
+        They are due again at once, or after ``delay`` seconds, and it costs them no attempt.
+        """
+        c = self._job.c
+        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
+        statement = (
+            update(self._job)
+            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
+            .values(state=SCHEDULED, owner=None, started_at=None, due_at=self._db.soon(delay))
+        )
+        return connection.execute(statement).rowcount
+
+    def mark_started(self, connection: Connection, claims: Collection[Claim]) -> None:
+        """Note that these claimed jobs have started: a crash now counts against them."""
+        c = self._job.c
+        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
+        statement = (
+            update(self._job)
+            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
+            .values(started_at=self._db.dialect.now())
+        )
+        connection.execute(statement)

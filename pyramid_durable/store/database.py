@@ -1,0 +1,161 @@
+"""The store's engine and transactions, and the question whose database a session is on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, create_engine, inspect, literal, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ..exceptions import InvalidSetting, StoreUnavailable
+from ..times import utcnow
+from .dialects import READ_ONLY_OPTION, StoreDialect, dialect_for
+from .schema import make_tables
+
+STORE_ID = "store_id"
+"""The row of the meta table that tells one store from every other."""
+
+
+class Database:
+    """One database with the store's tables, reached through an engine of the store's own.
+
+    Nothing is opened before the first use. ``url`` is a SQLAlchemy URL.
+
+    Raises InvalidSetting when the URL cannot be read, its driver is not installed, or it names a
+    database the store does not know.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "durable_") -> None:
+        self.prefix = prefix
+        self.tables = make_tables(prefix)
+        try:
+            self.url = make_url(url)
+            self.dialect: StoreDialect = dialect_for(self.url.get_backend_name())
+        except ArgumentError as error:
+            raise InvalidSetting(
+                f"scheduler.jobstore.default.url: {url!r} is not a database URL; "
+                "expected something like postgresql+psycopg://user@host/name"
+            ) from error
+        self._lock = threading.Lock()
+        self._held: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The store's own engine; made at the first use."""
+        options = self.dialect.engine_options(self.url)
+        try:
+            engine = create_engine(self.url, **options)
+        except (NoSuchModuleError, ImportError) as error:
+            raise InvalidSetting(
+                f"scheduler.jobstore.default.url: no driver for {self.masked_url} ({error}); "
+                "install the matching extra of pyramid_durable, or name an installed driver"
+            ) from error
+        self.dialect.prepare(engine)
+        return engine
+
+    @property
+    def masked_url(self) -> str:
+        """The URL as it may be shown: without the password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A connection in a write transaction; commits at the end, rolls back on an error.
+
+        Raises StoreUnavailable when the database cannot be reached.
+        """
+        with self._wrapping(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection where each statement stands alone; takes no lock.
+
+        Raises StoreUnavailable when the database cannot be reached.
+        """
+        with self._wrapping(), self.engine.connect() as connection:
+            yield connection.execution_options(
+                isolation_level="AUTOCOMMIT", **{READ_ONLY_OPTION: True}
+            )
+
+    @contextmanager
+    def _wrapping(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if not is_outage(error):
+                raise
+            raise StoreUnavailable(
+                f"the database of the store {self.masked_url}: {error.orig}"
+            ) from error
+        except PoolTimeout as error:
+            raise StoreUnavailable(f"the store {self.masked_url}: {error}") from error
+
+    def now(self, connection: Connection) -> datetime:
+        """Return the database's clock, aware, in UTC."""
+        moment: datetime = connection.execute(select(self.dialect.now())).scalar_one()
+        return moment
+
+    def soon(self, seconds: float = 0.0) -> Any:
+        """Return the moment ``seconds`` from now by the database's clock, as a value for SQL."""
+        if self.dialect.local_clock:
+            return utcnow() + timedelta(seconds=seconds)
+        return self.dialect.after(literal(seconds)) if seconds else self.dialect.now()
+
+    def is_held_by(self, bind: Engine | Connection) -> bool:
+        """Tell whether an engine reaches this very database.
+
+        The database is asked, once for each engine, over a connection of its own: two URLs may
+        mean one database, and one URL different ones.
+        """
+        engine = bind.engine
+        held = self._held.get(engine)
+        if held is None:
+            with self._lock:
+                held = self._held[engine] = engine is self.engine or self._asks(engine)
+        return held
+
+    def _asks(self, engine: Engine) -> bool:
+        meta = self.tables.meta
+        question = select(meta.c.value).where(meta.c.name == STORE_ID)
+        if engine.dialect.name not in self.dialect.names:
+            return False
+        with self.read() as connection:
+            mine = connection.execute(question).scalar_one_or_none()
+        with self._wrapping(), engine.connect() as connection:
+            if not inspect(connection).has_table(meta.name, schema=meta.schema):
+                return False
+            theirs = connection.execute(question).scalar_one_or_none()
+        return mine is not None and mine == theirs
+
+    def dispose(self) -> None:
+        """Close the engine's connections, if it was ever made."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+    def after_fork(self) -> None:
+        """Forget connections that belong to the parent process, without closing them."""
+        if "engine" in self.__dict__:
+            self.engine.dispose(close=False)
+
+
+OUTAGES = (
+    "OperationalError",
+    "InterfaceError",
+    "InternalError",
+)
+"""PEP 249 classes under which drivers report a database that is away, read-only or starting up."""
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Tell whether the database is away, rather than a statement wrong."""
+    if error.connection_invalidated:
+        return True
+    return any(base.__name__ in OUTAGES for base in type(error.orig).__mro__)

@@ -1,0 +1,169 @@
+"""Between rows of the tables and the values of records.py (web and daemon)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from ..records import Claim, JobSpec, Progress, ScheduleSpec, StoredJob, StoredSchedule
+
+_WORK = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "userdata")
+
+
+def dump_options(options: Mapping[str, Any]) -> str | None:
+    """Write the rarely used options of a job as JSON; most jobs have none."""
+    return json.dumps(dict(options), separators=(",", ":")) if options else None
+
+
+def load_options(text: str | None) -> Mapping[str, Any]:
+    """Read what dump_options wrote."""
+    return json.loads(text) if text else {}
+
+
+def work_values(spec: JobSpec) -> dict[str, Any]:
+    """Return the columns that say what to run."""
+    return {
+        "name": spec.name,
+        "func": spec.func,
+        "payload": spec.payload,
+        "codec": spec.codec,
+        "queue": spec.queue,
+        "priority": spec.priority,
+        "max_attempts": spec.max_attempts,
+        "group_name": spec.group,
+        "options": dump_options(spec.options),
+        "userdata": spec.userdata,
+    }
+
+
+def job_values(spec: JobSpec) -> dict[str, Any]:
+    """Return a new job's columns, but for its times."""
+    return {
+        **work_values(spec),
+        "id": spec.id,
+        "kind": spec.kind,
+        "schedule_id": spec.schedule_id,
+        "fire_at": spec.fire_at,
+        "overlap_key": spec.schedule_id,
+        "waiting_key": spec.waiting_key,
+        "once_key": spec.once_key,
+    }
+
+
+def schedule_values(spec: ScheduleSpec) -> dict[str, Any]:
+    """Return a schedule's columns, but for created_at and what its running changes."""
+    return {
+        **work_values(spec.job),
+        "id": spec.id,
+        "kind": spec.kind,
+        "trigger_json": json.dumps(dict(spec.trigger), sort_keys=True),
+        "timezone": spec.timezone,
+        "next_run_at": spec.next_run_at,
+        "due_at": spec.next_run_at,
+        "start_date": spec.start_date,
+        "end_date": spec.end_date,
+        "iterations_left": spec.iterations,
+        "coalesce_missed": spec.coalesce,
+        "max_instances": spec.max_instances,
+        "declared": spec.declared,
+        "generation": spec.generation,
+    }
+
+
+def to_claim(row: Row[Any], owner: str, claimed_at: Any) -> Claim:
+    """Make the value a daemon works with from the row it has just claimed."""
+    return Claim(
+        id=row.id,
+        owner=owner,
+        claim_no=row.claim_no,
+        func=row.func,
+        payload=row.payload,
+        codec=row.codec,
+        queue=row.queue,
+        name=row.name,
+        kind=row.kind,
+        priority=row.priority,
+        run_at=row.run_at,
+        claimed_at=claimed_at,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        crashes=row.crashes,
+        group=row.group_name,
+        schedule_id=row.schedule_id,
+        fire_at=row.fire_at,
+        userdata=row.userdata,
+        errors=row.errors,
+        options=load_options(row.options),
+    )
+
+
+def to_stored_job(row: Row[Any]) -> StoredJob:
+    """Make the value people's questions are answered with; the row has the joined columns too."""
+    progress = None
+    if row.progress_done is not None:
+        progress = Progress(
+            done=row.progress_done, total=row.progress_total, message=row.progress_message
+        )
+    return StoredJob(
+        id=row.id,
+        name=row.name,
+        func=row.func,
+        payload=row.payload,
+        codec=row.codec,
+        queue=row.queue,
+        priority=row.priority,
+        kind=row.kind,
+        state=row.state,
+        run_at=row.run_at,
+        due_at=row.due_at,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        claim_no=row.claim_no,
+        crashes=row.crashes,
+        owner=row.owner,
+        daemon=row.daemon_label,
+        group=row.group_name,
+        schedule_id=row.schedule_id,
+        fire_at=row.fire_at,
+        options=load_options(row.options),
+        result=row.result,
+        errors=row.errors,
+        userdata=row.userdata,
+        progress=progress,
+        cancel_requested=row.cancel_requested_at is not None,
+    )
+
+
+def to_stored_schedule(row: Row[Any]) -> StoredSchedule:
+    """Make a schedule's value; its ``job`` has the schedule's id and no time."""
+    job = JobSpec(
+        **{name: getattr(row, name) for name in _WORK},
+        id=row.id,
+        kind=row.kind,
+        group=row.group_name,
+        options=load_options(row.options),
+        schedule_id=row.id,
+    )
+    return StoredSchedule(
+        id=row.id,
+        kind=row.kind,
+        job=job,
+        trigger=json.loads(row.trigger_json),
+        timezone=row.timezone,
+        next_run_at=row.next_run_at,
+        last_run_at=row.last_run_at,
+        paused=row.paused,
+        iterations_left=row.iterations_left,
+        start_date=row.start_date,
+        end_date=row.end_date,
+        coalesce=row.coalesce_missed,
+        max_instances=row.max_instances,
+        declared=row.declared,
+        generation=row.generation,
+    )

@@ -1,0 +1,202 @@
+"""Verbs about schedules: add, look up, cancel, bring in line, and fire (web and daemon)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, or_, select, update
+
+from ..exceptions import DuplicateJob
+from ..policies import FirePlan, plan_fires
+from ..records import JobSpec, ScheduleSpec, StoredSchedule
+from ..times import new_id
+from ..triggers import from_json
+from .database import STORE_ID, Database
+from .jobs import NEW
+from .rows import job_values, schedule_values, to_stored_schedule
+
+log = logging.getLogger(__name__)
+
+FIRE_BATCH = 100
+"""Schedules that one claim fires; more would hold their rows long while others wait."""
+
+
+class Schedules:
+    """The schedule table."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._table = database.tables.schedule
+        now = database.dialect.now()
+        fresh = {"paused": False, "created_at": now}
+        self._insert = database.dialect.insert(self._table).values(fresh)
+        self._birth = database.dialect.insert(database.tables.job).values({"created_at": now})
+
+    def add(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
+        """Add schedules.
+
+        Raises DuplicateJob when an id exists and is not to be replaced; then none was added.
+        """
+        added: list[str] = []
+        for spec in specs:
+            if spec.replace_existing:
+                self._delete(connection, [spec.id])
+            if self._db.dialect.inserts(connection, self._insert, schedule_values(spec)):
+                added.append(spec.id)
+                continue
+            self._delete(connection, added)
+            raise DuplicateJob(
+                f"a schedule with the id {spec.id!r} exists already; choose another id, "
+                "or pass replace_existing=True",
+                spec.id,
+            )
+
+    def _delete(self, connection: Connection, ids: Collection[str]) -> int:
+        if not ids:
+            return 0
+        return connection.execute(delete(self._table).where(self._table.c.id.in_(ids))).rowcount
+
+    def get(self, connection: Connection, id: str) -> StoredSchedule | None:
+        """Return the schedule, or None when there is none by that id."""
+        question = select(self._table).where(self._table.c.id == id)
+        row = connection.execute(question).one_or_none()
+        return None if row is None else to_stored_schedule(row)
+
+    def list(
+        self, connection: Connection, *, queue: str | None = None, limit: int | None = None
+    ) -> list[StoredSchedule]:
+        """Return the schedules, of one queue or of all, by id."""
+        question = select(self._table).order_by(self._table.c.id).limit(limit)
+        if queue is not None:
+            question = question.where(self._table.c.queue == queue)
+        return [to_stored_schedule(row) for row in connection.execute(question)]
+
+    def cancel(self, connection: Connection, id: str, queue: str | None = None) -> bool:
+        """End a schedule: it makes no more jobs. False where it had ended, or there is none."""
+        c = self._table.c
+        here = [c.id == id] if queue is None else [c.id == id, c.queue == queue]
+        alive = or_(c.due_at.is_not(None), c.next_run_at.is_not(None))
+        ended = update(self._table).where(*here, alive).values(due_at=None, next_run_at=None)
+        return connection.execute(ended).rowcount == 1
+
+    def reconcile(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
+        """Bring the declared schedules in line with the code: add, change, retire.
+
+        A schedule whose declaration did not change keeps its next run time and what is left of
+        its iterations. Call it in a transaction of its own: daemons that start together wait for
+        each other here.
+        """
+        meta = self._db.tables.meta
+        mutex = select(meta.c.name).where(meta.c.name == STORE_ID).with_for_update()
+        connection.execute(mutex)
+        c = self._table.c
+        question = select(self._table).where(c.declared.is_(True)).with_for_update()
+        known = {row.id: row for row in connection.execute(question)}
+        for spec in specs:
+            row = known.pop(spec.id, None)
+            if row is not None and _fingerprint(schedule_values(spec)) == _fingerprint(
+                dict(row._mapping)
+            ):
+                continue
+            self.add(connection, [replace(spec, declared=True, replace_existing=True)])
+            log.info(
+                "declared schedule %s brought in line",
+                spec.id,
+                extra={"action": "schedule_declared", "schedule": spec.id},
+            )
+        self._delete(connection, list(known))
+        for id in known:
+            log.info(
+                "schedule %s is declared no more, and retired",
+                id,
+                extra={"action": "schedule_retired", "schedule": id},
+            )
+
+    def fire(self, connection: Connection, queues: Sequence[str]) -> set[tuple[str, int]]:
+        """Let due schedules make their jobs and advance; returns where jobs were born.
+
+        A schedule that cannot be read is set aside with its error; the others go on.
+        """
+        c = self._table.c
+        now = self._db.now(connection)
+        question = (
+            select(self._table)
+            .where(c.due_at <= now, c.queue.in_(list(queues)))
+            .order_by(c.due_at)
+            .limit(FIRE_BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        rows = connection.execute(question).all()
+        alive = self._alive(connection, [row.id for row in rows])
+        born: set[tuple[str, int]] = set()
+        for row in rows:
+            try:
+                schedule = to_stored_schedule(row)
+                plan = self._plan(schedule, row.due_at, now, alive.get(row.id, 0))
+            except Exception as error:
+                self._set_aside(connection, row, error)
+                continue
+            for at in plan.fires:
+                self._bear(connection, schedule.job, at, now)
+                born.add((schedule.job.queue, schedule.job.priority))
+            self._advance(connection, row, plan)
+        return born
+
+    def _plan(
+        self, schedule: StoredSchedule, due_at: datetime, now: datetime, alive: int
+    ) -> FirePlan:
+        return plan_fires(
+            from_json(schedule.trigger),
+            next_run_at=due_at,
+            now=now,
+            coalesce=schedule.coalesce,
+            max_instances=schedule.max_instances,
+            alive=alive,
+            iterations_left=schedule.iterations_left,
+            end_date=schedule.end_date,
+        )
+
+    def _alive(self, connection: Connection, ids: Sequence[str]) -> Mapping[str, int]:
+        if not ids:
+            return {}
+        key = self._db.tables.job.c.overlap_key
+        question = select(key, func.count()).where(key.in_(ids)).group_by(key)
+        return {row[0]: row[1] for row in connection.execute(question)}
+
+    def _bear(self, connection: Connection, pattern: JobSpec, at: datetime, now: datetime) -> None:
+        spec = replace(pattern, id=new_id(), fire_at=at)
+        row = {**NEW, **job_values(spec), "run_at": at, "due_at": now}
+        self._db.dialect.inserts(connection, self._birth, row)
+
+    def _advance(self, connection: Connection, row: Row[Any], plan: FirePlan) -> None:
+        changes: dict[str, Any] = {
+            "next_run_at": plan.next_at,
+            "due_at": plan.next_at,
+            "iterations_left": plan.iterations_left,
+        }
+        if plan.fires:
+            changes["last_run_at"] = plan.fires[-1]
+        statement = update(self._table).where(self._table.c.id == row.id).values(changes)
+        connection.execute(statement)
+
+    def _set_aside(self, connection: Connection, row: Row[Any], error: Exception) -> None:
+        log.error(
+            "schedule %s cannot be read and is set aside: %s",
+            row.id,
+            error,
+            extra={"action": "schedule_broken", "schedule": row.id},
+        )
+        values = {"due_at": None, "error": f"{type(error).__name__}: {error}"}
+        connection.execute(update(self._table).where(self._table.c.id == row.id).values(values))
+
+
+def _fingerprint(values: Mapping[str, Any]) -> str:
+    """What a declaration says, without what the schedule's running changes."""
+    said = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "group_name")
+    also = ("options", "kind", "trigger_json", "timezone", "coalesce_missed", "max_instances")
+    return json.dumps([values[name] for name in (*said, *also)], default=str)

@@ -1,0 +1,193 @@
+"""The store's tables as SQLAlchemy Core sees them (web and daemon); migrations/ creates them.
+
+Two columns exist for the indexes alone, on databases that have no partial ones: ``due_at`` is set
+only while a job can be claimed, ``overlap_key`` only while a schedule's job has not ended. What a
+claim looks at therefore never grows with the number of jobs that are running or over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table
+
+from .types import UtcDateTime, key, long_text
+
+ID_LENGTH = 120
+"""Of job and schedule ids: ours take 36, the rest is room for ids that applications choose."""
+
+TABLE_OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The tables of one store; another application in the same database has another prefix."""
+
+    metadata: MetaData
+    job: Table
+    schedule: Table
+    daemon: Table
+    queue: Table
+    progress: Table
+    cancel: Table
+    meta: Table
+
+
+def split_prefix(prefix: str) -> tuple[str | None, str]:
+    """``"durable_"`` is a table prefix, ``"jobs.durable_"`` names a database schema as well."""
+    schema, _, name = prefix.rpartition(".")
+    return schema or None, name
+
+
+def make_tables(prefix: str) -> Tables:
+    """Describe the tables under this prefix."""
+    schema, prefix = split_prefix(prefix)
+    metadata = MetaData(schema=schema)
+    return Tables(
+        metadata=metadata,
+        job=_job(metadata, prefix),
+        schedule=_schedule(metadata, prefix),
+        daemon=_daemon(metadata, prefix),
+        queue=Table(
+            f"{prefix}queue",
+            metadata,
+            Column("name", key(80), primary_key=True),
+            Column("paused", Boolean, nullable=False),
+            **TABLE_OPTIONS,
+        ),
+        progress=Table(
+            f"{prefix}progress",
+            metadata,
+            Column("job_id", key(ID_LENGTH), primary_key=True),
+            Column("done", Double, nullable=False),
+            Column("total", Double),
+            Column("message", long_text(), nullable=False),
+            **TABLE_OPTIONS,
+        ),
+        cancel=Table(
+            f"{prefix}cancel",
+            metadata,
+            Column("job_id", key(ID_LENGTH), primary_key=True),
+            Column("requested_at", UtcDateTime, nullable=False),
+            **TABLE_OPTIONS,
+        ),
+        meta=Table(
+            f"{prefix}meta",
+            metadata,
+            Column("name", key(40), primary_key=True),
+            Column("value", long_text(), nullable=False),
+            **TABLE_OPTIONS,
+        ),
+    )
+
+
+def _work() -> list[Column[Any]]:
+    """The columns that say what to run: of a job, and of the jobs a schedule will make."""
+    return [
+        Column("name", key(255)),
+        Column("func", key(255), nullable=False),
+        Column("payload", long_text(), nullable=False),
+        Column("codec", key(40), nullable=False),
+        Column("queue", key(80), nullable=False),
+        Column("priority", SmallInteger, nullable=False),
+        Column("max_attempts", Integer),
+        Column("group_name", key(255)),
+        Column("options", long_text()),
+        Column("userdata", long_text()),
+    ]
+
+
+def _job(metadata: MetaData, prefix: str) -> Table:
+    table = Table(
+        f"{prefix}job",
+        metadata,
+        Column("id", key(ID_LENGTH), primary_key=True),
+        Column("kind", key(10), nullable=False),
+        Column("state", key(10), nullable=False),
+        *_work(),
+        Column("run_at", UtcDateTime, nullable=False),
+        Column("due_at", UtcDateTime),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("started_at", UtcDateTime),
+        Column("finished_at", UtcDateTime),
+        Column("attempt", Integer, nullable=False),
+        Column("crashes", Integer, nullable=False),
+        Column("owner", key(36)),
+        Column("claim_no", Integer, nullable=False),
+        Column("schedule_id", key(ID_LENGTH)),
+        Column("fire_at", UtcDateTime),
+        Column("overlap_key", key(ID_LENGTH)),
+        Column("waiting_key", key(64)),
+        Column("once_key", key(64)),
+        Column("result", long_text()),
+        Column("errors", long_text()),
+        **TABLE_OPTIONS,
+    )
+    c = table.c
+    _partial(f"ix_{prefix}job_due", c.queue, c.priority, c.due_at, only=c.due_at)
+    _partial(f"ix_{prefix}job_owner", c.owner, only=c.owner)
+    _partial(f"ix_{prefix}job_ended", c.state, c.finished_at, only=c.finished_at)
+    _partial(f"ix_{prefix}job_overlap", c.overlap_key, only=c.overlap_key)
+    _partial(f"uq_{prefix}job_fire", c.schedule_id, c.fire_at, only=c.fire_at, unique=True)
+    _partial(f"uq_{prefix}job_waiting", c.waiting_key, only=c.waiting_key, unique=True)
+    _partial(f"ix_{prefix}job_once", c.once_key, only=c.once_key)
+    return table
+
+
+def _partial(name: str, *columns: Column[Any], only: Column[Any], unique: bool = False) -> None:
+    """An index over the rows where ``only`` is set; over all of them where none is partial."""
+    Index(
+        name,
+        *columns,
+        unique=unique,
+        postgresql_where=only.is_not(None),
+        sqlite_where=only.is_not(None),
+    )
+
+
+def _schedule(metadata: MetaData, prefix: str) -> Table:
+    table = Table(
+        f"{prefix}schedule",
+        metadata,
+        Column("id", key(ID_LENGTH), primary_key=True),
+        Column("kind", key(10), nullable=False),
+        *_work(),
+        Column("trigger_json", long_text(), nullable=False),
+        Column("timezone", key(60), nullable=False),
+        Column("next_run_at", UtcDateTime),
+        Column("due_at", UtcDateTime),
+        Column("last_run_at", UtcDateTime),
+        Column("start_date", UtcDateTime),
+        Column("end_date", UtcDateTime),
+        Column("iterations_left", Integer),
+        Column("coalesce_missed", Boolean, nullable=False),
+        Column("max_instances", Integer),
+        Column("paused", Boolean, nullable=False),
+        Column("declared", Boolean, nullable=False),
+        Column("generation", Integer, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("error", long_text()),
+        **TABLE_OPTIONS,
+    )
+    _partial(f"ix_{prefix}schedule_due", table.c.due_at, only=table.c.due_at)
+    return table
+
+
+def _daemon(metadata: MetaData, prefix: str) -> Table:
+    return Table(
+        f"{prefix}daemon",
+        metadata,
+        Column("incarnation", key(36), primary_key=True),
+        Column("label", key(255), nullable=False),
+        Column("host", key(255), nullable=False),
+        Column("pid", Integer, nullable=False),
+        Column("queues", long_text(), nullable=False),
+        Column("started_at", UtcDateTime, nullable=False),
+        Column("heartbeat_at", UtcDateTime, nullable=False),
+        **TABLE_OPTIONS,
+    )

@@ -1,0 +1,519 @@
+"""What every store must do, whichever database it is on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text, update
+
+from pyramid_durable.exceptions import DuplicateJob
+from pyramid_durable.records import Claim, Completion, JobSpec, Progress, ScheduleSpec
+from pyramid_durable.store import Store
+from pyramid_durable.triggers import interval_trigger
+
+from .conftest import register
+
+Make = Callable[..., JobSpec]
+UTC = timezone.utc
+
+
+def add(store: Store, *specs: JobSpec) -> None:
+    with store.begin() as connection:
+        store.jobs.add(connection, specs)
+
+
+def claim(
+    store: Store, owner: str = "a", limit: int = 100, queues: tuple[str, ...] = ("default",)
+) -> list[Claim]:
+    with store.read() as connection:
+        look = store.claims.look(connection, queues)
+    with store.begin() as connection:
+        return store.claims.take(connection, owner, look, limit)
+
+
+def complete(store: Store, *completions: Completion) -> set[tuple[str, int]]:
+    with store.begin() as connection:
+        return store.completions.write(connection, completions)
+
+
+def ended(claimed: Claim, **changes: object) -> Completion:
+    values: dict[str, object] = {
+        "id": claimed.id,
+        "owner": claimed.owner,
+        "claim_no": claimed.claim_no,
+        "state": "succeeded",
+        "attempt": claimed.attempt + 1,
+        "started_at": claimed.claimed_at,
+    }
+    return Completion(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def stored(store: Store, id: str):  # type: ignore[no-untyped-def]
+    with store.read() as connection:
+        job = store.jobs.get(connection, id)
+    assert job is not None
+    return job
+
+
+def test_an_added_job_is_read_back_as_it_went_in(store: Store, spec: Make) -> None:
+    at = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+    asked = spec(
+        run_at=at, name="Müller 🚤", kind="date", priority=2, group="g", max_attempts=None,
+        options={"timeout": 3.5, "backoff": {"kind": "x"}}, userdata='{"a":1}',
+        payload='{"args":["' + "x" * 100_000 + 'é"]}',
+    )  # fmt: skip
+    add(store, asked)
+    job = stored(store, asked.id)
+    assert (job.run_at, job.due_at, job.name, job.kind) == (at, at, asked.name, "date")
+    assert (job.priority, job.group, job.max_attempts) == (2, "g", None)
+    assert (job.options, job.userdata, job.payload) == (
+        asked.options,
+        asked.userdata,
+        asked.payload,
+    )
+    assert (job.state, job.attempt, job.claim_no, job.crashes) == ("scheduled", 0, 0, 0)
+    assert abs(job.created_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_job_without_a_time_is_due_by_the_stores_clock(store: Store, spec: Make) -> None:
+    now, later = spec(), spec(delay=3600.0)
+    add(store, now, later)
+    with store.read() as connection:
+        clock = store.now(connection)
+    assert timedelta(0) <= clock - stored(store, now.id).run_at < timedelta(seconds=30)
+    assert abs(stored(store, later.id).run_at - clock - timedelta(hours=1)) < timedelta(seconds=30)
+    assert [claimed.id for claimed in claim(store)] == [now.id]
+
+
+def test_a_rolled_back_job_never_was(store: Store, spec: Make) -> None:
+    lost = spec()
+    with pytest.raises(RuntimeError), store.begin() as connection:
+        store.jobs.add(connection, [lost])
+        raise RuntimeError
+    with store.read() as connection:
+        assert store.jobs.get(connection, lost.id) is None
+    assert claim(store) == []
+
+
+def test_a_taken_id_is_a_duplicate_and_adds_nothing(store: Store, spec: Make) -> None:
+    add(store, spec(id="mine", chosen_id=True))
+    other = spec(id="other", chosen_id=True)
+    with store.begin() as connection:
+        with pytest.raises(DuplicateJob, match="'mine'") as caught:
+            store.jobs.add(connection, [other, spec(), spec(id="mine", chosen_id=True)])
+        assert caught.value.id == "mine"
+        assert [job.id for job in store.jobs.list(connection)] == ["mine"]
+        store.jobs.add(connection, [other])
+    assert stored(store, "other").state == "scheduled"
+
+
+def test_an_existing_job_can_be_replaced_unless_it_runs(store: Store, spec: Make) -> None:
+    add(store, spec(id="mine", chosen_id=True, priority=1))
+    add(store, spec(id="mine", chosen_id=True, priority=7, replace_existing=True))
+    assert stored(store, "mine").priority == 7
+    assert len(claim(store)) == 1
+    with pytest.raises(DuplicateJob):
+        add(store, spec(id="mine", chosen_id=True, replace_existing=True))
+
+
+def test_a_waiting_key_binds_until_the_job_has_ended(store: Store, spec: Make) -> None:
+    first = spec(waiting_key="k")
+    add(store, first)
+    with pytest.raises(DuplicateJob, match=first.id):
+        add(store, spec(waiting_key="k"))
+    [claimed] = claim(store)
+    with pytest.raises(DuplicateJob):
+        add(store, spec(waiting_key="k"))
+    complete(store, ended(claimed, state="scheduled", delay=0.0))
+    with pytest.raises(DuplicateJob):
+        add(store, spec(waiting_key="k"))
+    [claimed] = claim(store)
+    complete(store, ended(claimed))
+    add(store, spec(waiting_key="k"))
+
+
+def test_claims_go_by_priority_then_time_and_stop_at_the_limit(store: Store, spec: Make) -> None:
+    now = datetime.now(UTC)
+    order = [(1, 5), (1, 3), (5, 60), (5, 2), (9, 600)]
+    specs = [spec(priority=p, run_at=now - timedelta(seconds=s)) for p, s in order]
+    add(store, *reversed(specs))
+    expected = [one.id for one in specs]
+    assert [one.id for one in claim(store, limit=2)] == expected[:2]
+    assert [one.id for one in claim(store, limit=9)] == expected[2:]
+    assert claim(store) == []
+
+
+def test_a_claim_owns_and_numbers_what_it_takes(store: Store, spec: Make) -> None:
+    asked = spec(max_attempts=3)
+    add(store, asked)
+    [claimed] = claim(store, owner="a")
+    assert (claimed.owner, claimed.claim_no, claimed.attempt, claimed.max_attempts) == (
+        "a",
+        1,
+        0,
+        3,
+    )
+    job = stored(store, asked.id)
+    assert (job.state, job.owner, job.due_at) == ("running", "a", None)
+    complete(store, ended(claimed, state="scheduled", delay=0.0, errors='["boom"]', max_attempts=3))
+    [again] = claim(store, owner="b")
+    assert (again.claim_no, again.attempt, again.errors) == (2, 1, '["boom"]')
+
+
+def test_future_jobs_other_queues_and_paused_queues_are_left_alone(
+    store: Store, spec: Make
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    add(store, spec(run_at=later), spec(queue="mail"), spec(queue="slow"))
+    with store.begin() as connection:
+        connection.execute(store.tables.queue.insert().values(name="slow", paused=True))
+    assert claim(store) == []
+    assert [one.queue for one in claim(store, queues=("default", "mail", "slow"))] == ["mail"]
+    with store.read() as connection:
+        look = store.claims.look(connection, ["default"])
+    assert look.idle
+    assert look.next_at is not None
+    assert abs(look.next_at - later) < timedelta(milliseconds=1)
+
+
+def test_completions_are_written_in_one_batch(store: Store, spec: Make) -> None:
+    specs = [spec() for _ in range(50)]
+    add(store, *specs)
+    claims = claim(store)
+    ends = [ended(one, result=f'"{one.id}"', userdata='{"n":1}') for one in claims[:48]]
+    ends.append(ended(claims[48], state="failed", errors='["Traceback: \\u00e9"]', attempt=2))
+    at = datetime(2033, 1, 1, tzinfo=UTC)
+    ends.append(ended(claims[49], state="scheduled", due_at=at))
+    accepted = complete(store, *ends)
+    assert accepted == {(one.id, 1) for one in claims}
+    job = stored(store, claims[0].id)
+    assert (job.state, job.result, job.userdata, job.owner) == (
+        "succeeded",
+        f'"{job.id}"',
+        '{"n":1}',
+        None,
+    )
+    assert job.started_at == claims[0].claimed_at
+    assert job.finished_at is not None
+    failed, waiting = stored(store, claims[48].id), stored(store, claims[49].id)
+    assert (failed.state, failed.attempt, failed.errors) == ("failed", 2, '["Traceback: \\u00e9"]')
+    assert (waiting.state, waiting.due_at, waiting.finished_at) == ("scheduled", at, None)
+
+
+def test_a_write_without_the_fence_changes_nothing(store: Store, spec: Make) -> None:
+    add(store, spec(), spec())
+    one, two = claim(store)
+    wrong = [ended(one, claim_no=7), ended(one, owner="b"), ended(two)]
+    assert complete(store, *wrong) == {(two.id, 1)}
+    assert stored(store, one.id).state == "running"
+    assert complete(store, ended(two)) == set()
+    assert complete(store, ended(one, owner="b", delete=True)) == set()
+    assert complete(store, ended(one, delete=True)) == {(one.id, 1)}
+    with store.read() as connection:
+        assert store.jobs.get(connection, one.id) is None
+
+
+def test_released_jobs_are_due_again_and_lost_no_attempt(store: Store, spec: Make) -> None:
+    add(store, spec(), spec())
+    one, two = claim(store)
+    with store.begin() as connection:
+        assert store.claims.release(connection, [one]) == 1
+        assert store.claims.release(connection, [two], delay=3600.0) == 1
+        assert store.claims.release(connection, [one]) == 0
+    [again] = claim(store, owner="b")
+    assert (again.id, again.attempt, again.claim_no) == (one.id, 0, 2)
+    assert complete(store, ended(one)) == set()
+
+
+def test_cancel_ends_what_waits_and_asks_what_runs(store: Store, spec: Make) -> None:
+    waits, runs = spec(priority=9), spec(queue="mail")
+    add(store, waits, runs)
+    [claimed] = claim(store, queues=("mail",))
+    with store.begin() as connection:
+        assert not store.jobs.cancel(connection, waits.id, queue="mail")
+        assert store.jobs.cancel(connection, waits.id, queue="default")
+        assert not store.jobs.cancel(connection, waits.id)
+        assert store.jobs.cancel(connection, runs.id)
+        assert not store.jobs.cancel(connection, runs.id)
+        assert not store.jobs.cancel(connection, "unknown")
+        assert store.jobs.cancel_requested(connection, [waits.id, runs.id]) == {runs.id}
+    assert stored(store, waits.id).state == "cancelled"
+    assert stored(store, runs.id).cancel_requested
+    assert claim(store) == []
+    assert complete(store, ended(claimed, state="cancelled"))
+
+
+def test_progress_is_kept_beside_the_job(store: Store, spec: Make) -> None:
+    asked = spec()
+    add(store, asked)
+    for done in (1.0, 2.0, 2.0):
+        with store.begin() as connection:
+            store.jobs.set_progress(
+                connection, asked.id, Progress(done=done, total=3.0, message="é")
+            )
+    assert stored(store, asked.id).progress == Progress(done=2.0, total=3.0, message="é")
+
+
+def test_listing_filters_and_counts(store: Store, spec: Make) -> None:
+    specs = [spec(group="g"), spec(queue="mail"), spec(func="other:f", kind="date")]
+    add(store, *specs)
+    [mail] = claim(store, queues=("mail",))
+    complete(store, ended(mail))
+    with store.read() as connection:
+        ids = lambda **by: [job.id for job in store.jobs.list(connection, **by)]  # noqa: E731
+        assert ids() == [one.id for one in reversed(specs)]
+        assert ids(limit=1) == [specs[2].id]
+        assert ids(limit=1, offset=1) == ids(offset=1)[:1] == [specs[1].id]
+        assert ids(group="g") == [specs[0].id]
+        assert ids(func="other:f") == [specs[2].id]
+        assert ids(state="succeeded") == ids(queue="mail") == [mail.id]
+        assert len(ids(state=["succeeded", "scheduled"])) == 3
+        assert store.jobs.counts(connection) == {
+            "default": {"scheduled": 2},
+            "mail": {"succeeded": 1},
+        }
+
+
+def test_two_daemons_never_claim_one_job(store: Store, spec: Make) -> None:
+    add(store, *[spec() for _ in range(400)])
+    taken: list[str] = []
+    lock = threading.Lock()
+
+    def work(owner: str) -> None:
+        while claims := claim(store, owner=owner, limit=13):
+            with lock:
+                taken.extend(one.id for one in claims)
+
+    threads = [threading.Thread(target=work, args=(f"d{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    rest = claim(store, limit=400)
+    taken.extend(one.id for one in rest)
+    assert len(taken) == len(set(taken)) == 400
+
+
+def every(seconds: float, start: datetime) -> dict[str, Any]:
+    return interval_trigger(seconds=seconds, start_date=start, now=start, zone=UTC).to_json()
+
+
+def interval(job: JobSpec, seconds: float, **changes: object) -> ScheduleSpec:
+    start = datetime.now(UTC) - timedelta(seconds=1)
+    values: dict[str, object] = {
+        "id": "s",
+        "job": job,
+        "kind": "interval",
+        "trigger": every(seconds, start),
+        "next_run_at": start,
+        "timezone": "UTC",
+    }
+    return ScheduleSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_due_schedule_makes_a_job_and_advances_in_the_claim(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(kind="interval"), 3600.0, iterations=5)])
+    [claimed] = claim(store)
+    assert (claimed.schedule_id, claimed.kind) == ("s", "interval")
+    assert claimed.fire_at == claimed.run_at
+    with store.read() as connection:
+        schedule = store.schedules.get(connection, "s")
+    assert schedule is not None
+    assert schedule.next_run_at == claimed.run_at + timedelta(hours=1)
+    assert (schedule.last_run_at, schedule.iterations_left) == (claimed.run_at, 4)
+    assert claim(store) == []
+
+
+def test_a_crash_in_the_claim_leaves_neither_job_nor_advance(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 3600.0)])
+        before = store.schedules.get(connection, "s")
+    with store.read() as connection:
+        look = store.claims.look(connection, ["default"])
+    assert look.schedules_due
+    with pytest.raises(RuntimeError), store.begin() as connection:
+        assert store.claims.take(connection, "a", look, 10)
+        raise RuntimeError
+    with store.read() as connection:
+        assert store.jobs.list(connection) == []
+        assert store.schedules.get(connection, "s") == before
+
+
+def test_one_schedule_never_fires_twice_for_one_time(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 3600.0, max_instances=None)])
+        before = select(store.tables.schedule.c.due_at)
+        at = connection.execute(before).scalar_one()
+    assert len(claim(store)) == 1
+    with store.begin() as connection:
+        connection.execute(update(store.tables.schedule).values(due_at=at, next_run_at=at))
+    assert claim(store) == []
+
+
+def test_a_schedule_does_not_overlap_itself(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 0.001)])
+    [first] = claim(store)
+    assert claim(store) == []
+    complete(store, ended(first))
+    assert len(claim(store)) == 1
+
+
+def test_a_schedule_that_cannot_be_read_is_set_aside(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(
+            connection,
+            [interval(spec(), 60.0, id="bad", trigger={"kind": "moon"}), interval(spec(), 60.0)],
+        )
+    assert [one.schedule_id for one in claim(store)] == ["s"]
+    with store.read() as connection:
+        assert store.claims.look(connection, ["default"]).idle
+        error = connection.execute(
+            select(store.tables.schedule.c.error).where(store.tables.schedule.c.id == "bad")
+        ).scalar_one()
+    assert "moon" in error
+
+
+def test_a_cancelled_schedule_fires_no_more(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 60.0)])
+        with pytest.raises(DuplicateJob, match="'s'"):
+            store.schedules.add(connection, [interval(spec(), 5.0)])
+        assert store.schedules.cancel(connection, "s")
+        assert not store.schedules.cancel(connection, "s")
+    assert claim(store) == []
+
+
+def test_declared_schedules_are_added_kept_changed_and_retired(store: Store, spec: Make) -> None:
+    def declared() -> dict[str, datetime | None]:
+        with store.read() as connection:
+            return {one.id: one.next_run_at for one in store.schedules.list(connection)}
+
+    def reconcile(*specs: ScheduleSpec) -> None:
+        with store.begin() as connection:
+            store.schedules.reconcile(connection, specs)
+
+    pattern = spec(id="pattern")
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    trigger = every(60.0, at)
+    kept = interval(pattern, 60.0, id="kept", trigger=trigger, next_run_at=at)
+    gone = interval(pattern, 60.0, id="gone", trigger=trigger, next_run_at=at)
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(pattern, 60.0, id="by hand", next_run_at=at)])
+    reconcile(kept, gone)
+    moved = at + timedelta(days=9)
+    with store.begin() as connection:
+        where = store.tables.schedule.c.id == "kept"
+        connection.execute(update(store.tables.schedule).where(where).values(next_run_at=moved))
+    reconcile(kept)
+    assert declared() == {"kept": moved, "by hand": at}
+    changed = interval(
+        pattern, 60.0, id="kept", trigger=every(5.0, at), next_run_at=at
+    )
+    reconcile(changed)
+    assert declared() == {"kept": at, "by hand": at}
+
+
+def test_the_work_of_a_dead_daemon_is_rescued(store: Store, spec: Make) -> None:
+    register(store, "dead")
+    register(store, "alive")
+    add(store, *[spec(queue="q") for _ in range(2)], *[spec() for _ in range(2)])
+    lost = claim(store, owner="dead", queues=("q",))
+    kept = claim(store, owner="alive")
+    with store.begin() as connection:
+        store.claims.mark_started(connection, lost[:1])
+        long_ago = store.now(connection) - timedelta(seconds=60)
+        daemon = store.tables.daemon
+        connection.execute(
+            update(daemon).where(daemon.c.incarnation == "dead").values(heartbeat_at=long_ago)
+        )
+    with store.begin() as connection:
+        rescued = store.daemons.rescue(connection, lease=15.0, poison_limit=3)
+    assert {(one.id, one.crashes, one.ended) for one in rescued} == {
+        (lost[0].id, 1, False),
+        (lost[1].id, 0, False),
+    }
+    assert complete(store, ended(lost[0])) == set()
+    again = claim(store, owner="alive", queues=("q",))
+    assert {(one.id, one.attempt) for one in again} == {(one.id, 0) for one in lost}
+    assert len(complete(store, *map(ended, kept))) == 2
+    with store.begin() as connection:
+        assert not store.daemons.beat(connection, "dead")
+        assert store.daemons.beat(connection, "alive")
+        assert [one.label for one in store.daemons.list(connection)] == ["alive"]
+
+
+def test_a_claim_committed_after_its_daemon_was_given_up_is_found(store: Store, spec: Make) -> None:
+    add(store, spec())
+    [late] = claim(store, owner="never registered")
+    with store.begin() as connection:
+        [rescued] = store.daemons.rescue(connection, lease=15.0, poison_limit=3)
+    assert rescued.id == late.id
+
+
+def test_a_job_that_kills_its_daemons_ends_as_failed(store: Store, spec: Make) -> None:
+    asked = spec(waiting_key="k")
+    add(store, asked)
+    for crash in (1, 2):
+        claims = claim(store, owner=f"d{crash}")
+        with store.begin() as connection:
+            store.claims.mark_started(connection, claims)
+            store.daemons.rescue(connection, lease=15.0, poison_limit=2)
+    job = stored(store, asked.id)
+    assert (job.state, job.crashes, job.attempt) == ("failed", 2, 0)
+    assert "died 2 times" in (job.errors or "")
+    add(store, spec(waiting_key="k"))
+
+
+def test_the_schema_matches_its_migrations(store: Store) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    store.ensure_schema(create=False)
+    mine = set(store.tables.metadata.tables)
+    with store.read() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_name": lambda name, kind, parents: kind != "table" or name in mine,
+                "compare_type": True,
+            },
+        )
+        assert compare_metadata(context, store.tables.metadata) == []
+
+
+def test_an_engine_on_the_same_database_is_recognised(store: Store, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from sqlalchemy import create_engine
+
+    same = create_engine(store.url)
+    other = create_engine(f"sqlite:///{tmp_path}/other.db")
+    assert store.is_held_by(store.engine)
+    assert store.is_held_by(same)
+    assert not store.is_held_by(other)
+    same.dispose()
+
+
+def test_several_processes_may_migrate_at_once(store: Store) -> None:
+    failures: list[BaseException] = []
+
+    def migrate() -> None:
+        try:
+            fresh = Store(store.url.render_as_string(hide_password=False), prefix=store.prefix)
+            fresh.migrate()
+            fresh.dispose()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    with store.read() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
