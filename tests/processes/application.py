@@ -1,0 +1,82 @@
+"""A small application for tests with real processes: its jobs write down that they ran."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import zope.sqlalchemy
+from pyramid.config import Configurator
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.router import Router
+from sqlalchemy import Column, Integer, MetaData, String, Table, engine_from_config
+from sqlalchemy.orm import sessionmaker
+
+from pyramid_durable import current_job, job
+
+metadata = MetaData()
+ran = Table("ran", metadata, Column("number", Integer), Column("job", String(40)))
+asked = Table("asked", metadata, Column("number", Integer))
+
+
+@job(pass_request=True)
+def note(request: Request, number: int) -> None:
+    """Note in the job's own transaction that it ran: no more and no less than once."""
+    request.dbsession.execute(ran.insert().values(number=number, job=current_job().id))
+    zope.sqlalchemy.mark_changed(request.dbsession, transaction_manager=request.tm)
+
+
+@job
+def nap(seconds: float) -> None:
+    """Take a while."""
+    time.sleep(seconds)
+
+
+@job
+def nothing() -> None:
+    """Do nothing."""
+
+
+@job(pass_request=True)
+def sees(request: Request, number: int) -> int:
+    """Return how many of the view's own rows the job sees."""
+    query = asked.select().where(asked.c.number == number)
+    return len(request.dbsession.execute(query).all())
+
+
+def ask(request: Request) -> Response:
+    """Write a row and ask for a job; then fail if told so."""
+    number = int(request.params["number"])
+    request.dbsession.execute(asked.insert().values(number=number))
+    zope.sqlalchemy.mark_changed(request.dbsession, transaction_manager=request.tm)
+    func = {"note": note, "sees": sees}[request.params.get("func", "note")]
+    id = request.registry.scheduler.add_async_job(func, args=[number])
+    if request.params.get("fail"):
+        raise RuntimeError("the view fails after it has asked for a job")
+    return Response(id)
+
+
+def failed(exception: Exception, request: Request) -> Response:
+    return Response("failed", status=500)
+
+
+def main(global_config: dict[str, str], **settings: Any) -> Router:
+    settings = {"tm.manager_hook": "pyramid_tm.explicit_manager", **settings}
+    with Configurator(settings=settings) as config:
+        config.include("pyramid_tm")
+        config.include("pyramid_durable")
+        engine = engine_from_config(settings)
+        new_session = sessionmaker(engine)
+
+        def dbsession(request: Request) -> Any:
+            session = new_session()
+            zope.sqlalchemy.register(session, transaction_manager=request.tm)
+            return session
+
+        config.add_request_method(dbsession, reify=True)
+        config.add_route("ask", "/ask")
+        config.add_view(ask, route_name="ask")
+        config.add_exception_view(failed, context=RuntimeError)
+        config.scan("tests.processes.application")
+    return config.make_wsgi_app()
