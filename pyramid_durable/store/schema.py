@@ -92,7 +92,7 @@ def _work() -> list[Column[Any]]:
         Column("name", key(255)),
         Column("func", key(255), nullable=False),
         Column("payload", long_text(), nullable=False),
-        Column("codec", key(40), nullable=False),
+        Column("codec", key(255), nullable=False),
         Column("queue", key(80), nullable=False),
         Column("priority", SmallInteger, nullable=False),
         Column("max_attempts", Integer),

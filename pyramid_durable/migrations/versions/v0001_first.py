@@ -49,7 +49,7 @@ def _work() -> list[sa.Column[Any]]:
         sa.Column("name", key(255)),
         sa.Column("func", key(255), nullable=False),
         sa.Column("payload", long_text(), nullable=False),
-        sa.Column("codec", key(40), nullable=False),
+        sa.Column("codec", key(255), nullable=False),
         sa.Column("queue", key(80), nullable=False),
         sa.Column("priority", sa.SmallInteger, nullable=False),
         sa.Column("max_attempts", sa.Integer),
