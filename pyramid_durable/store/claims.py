@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -152,7 +152,7 @@ class Claims:
             owner=owner,
             claim_no=self._job.c.claim_no + 1,
             due_at=None,
-            started_at=None,
+            started_at=self._db.dialect.now(),
         )
 
     def release(
@@ -170,14 +170,3 @@ class Claims:
             .values(state=SCHEDULED, owner=None, started_at=None, due_at=self._db.soon(delay))
         )
         return connection.execute(statement).rowcount
-
-    def mark_started(self, connection: Connection, claims: Collection[Claim]) -> None:
-        """Note that these claimed jobs have started: a crash now counts against them."""
-        c = self._job.c
-        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
-        statement = (
-            update(self._job)
-            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
-            .values(started_at=self._db.dialect.now())
-        )
-        connection.execute(statement)

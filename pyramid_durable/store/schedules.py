@@ -138,7 +138,7 @@ class Schedules:
             try:
                 schedule = to_stored_schedule(row)
                 plan = self._plan(schedule, row.due_at, now, alive.get(row.id, 0))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the rest fires
                 self._set_aside(connection, row, error)
                 continue
             for at in plan.fires:
