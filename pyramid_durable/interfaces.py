@@ -1,0 +1,38 @@
+"""The names under which the parts find each other in Pyramid's registry (web and daemon).
+
+Callables stand as attributes: zope's way of writing methods, without ``self``, is not Python's, and
+type checkers refuse it.
+"""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+
+class IScheduler(Interface):
+    """The scheduler of an application: ``registry.scheduler``."""
+
+    settings = Attribute("The application's Settings; InvalidSetting where they cannot be read.")
+    store = Attribute("The Store of this process, its schema looked at; opened at the first use.")
+    broker = Attribute("The Broker of this process.")
+    serializer = Attribute("What turns arguments, results and userdata into text and back.")
+    declared = Attribute("The ScheduleSpecs the application declares, read from its configuration.")
+    aliases = Attribute("Mapping of the old names of functions to their new ones.")
+    aps = Attribute("The running APScheduler instance of this process, or None.")
+    start = Attribute("start(): run the daemon in this process; a second call does nothing.")
+    shutdown = Attribute("shutdown(): stop this process's daemon; running jobs may finish.")
+
+
+class IDaemonFactory(Interface):
+    """Registered by includeme, so that the web floor need not import the daemon.
+
+    Called as ``factory(registry)`` it makes a daemon that is not started.
+    """
+
+
+class IRunDue(Interface):
+    """Runs what is due in the calling thread; registered by includeme, like IDaemonFactory.
+
+    Called as ``run_due(registry, now=, delete_completed=, ignore_errors=)`` it returns a list of
+    JobInfo.
+    """

@@ -1,0 +1,255 @@
+"""A call's arguments turned into the record that goes into the store (web and daemon)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from .calls import Call
+from .definitions import Definition, TriggerBehavior, describe, is_allowed, uniqueness_key
+from .exceptions import InvalidJob, InvalidQueue
+from .job_options import JOB_READERS, SCHEDULE_READERS, check_names, read_options
+from .records import ASYNC, CRON, DATE, INTERVAL, JobSpec, ScheduleSpec
+from .serializers import Serializer
+from .settings import Settings
+from .times import new_id, parse_date, relative_date, utcnow
+from .triggers import Trigger, cron_trigger, interval_trigger
+
+STORED_OPTIONS: Final = (
+    "expires",
+    "misfire_grace_time",
+    "backoff",
+    "timeout",
+    "executor",
+    "behavior",
+    "working_dir",
+    "delete_after",
+)
+"""Options that only a daemon looks at, when it has claimed the job: one column of JSON."""
+
+WAITING_ONCE: Final = (
+    TriggerBehavior.SCHEDULE_ONCE.name,
+    TriggerBehavior.RUN_AND_SCHEDULE_ONCE.name,
+)
+RUN_ONCE: Final = (TriggerBehavior.RUN_ONCE.name, TriggerBehavior.RUN_AND_SCHEDULE_ONCE.name)
+
+DECLARED_START: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""Where the steps of declared intervals are counted from: every process and every start finds the
+same fire times, so that a restart neither delays a schedule nor counts as a change to it."""
+
+
+class SpecMaker:
+    """Makes JobSpecs and ScheduleSpecs under an application's settings.
+
+    Options are merged: the settings' defaults, then those of the definition, then the call's. An
+    option that is None in the call takes the definition's away.
+    """
+
+    def __init__(
+        self, settings: Settings, serializer: Serializer, aliases: Mapping[str, str]
+    ) -> None:
+        self._settings = settings
+        self._serializer = serializer
+        self._aliases = aliases
+        self._queues = frozenset(settings.queues)
+        self._defaults = read_options(
+            {
+                "misfire_grace_time": settings.misfire_grace_time,
+                "backoff": settings.backoff,
+                "max_attempts": settings.max_attempts,
+            },
+            JOB_READERS,
+            settings.zone,
+        )
+        # What a definition's own options read as: a function is enqueued many times.
+        self._read: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+
+    def async_job(self, call: Call) -> JobSpec:
+        """Make a job that is due at once, by the store's clock."""
+        return self._job(call, ASYNC)
+
+    def date_job(self, call: Call, date: Any) -> JobSpec:
+        """Make a job that is due at ``date``; one in the past is due at once."""
+        run_at = parse_date(date, now=utcnow(), zone=self._settings.zone)
+        delay = relative_date(date)
+        if delay is not None:
+            return self._job(call, DATE, delay=delay)
+        return self._job(call, DATE, run_at=run_at)
+
+    def schedule(
+        self,
+        call: Call,
+        kind: str,
+        start_date: Any,
+        fields: Mapping[str, Any],
+        *,
+        now: datetime,
+        declared: bool = False,
+    ) -> ScheduleSpec:
+        """Make a schedule of this kind from its trigger's ``fields``; ``now`` is the store's."""
+        check_names(call.verb, call.options, SCHEDULE_READERS)
+        work, options = self._work(call, SCHEDULE_READERS)
+        stepping = declared and kind == INTERVAL and start_date is None
+        trigger = self.trigger(
+            kind,
+            fields,
+            now=now,
+            start_date=DECLARED_START if stepping else start_date,
+            end_date=options.get("end_date"),
+            jitter=options.get("jitter"),
+            timezone=options.get("timezone"),
+        )
+        first = now if options.get("run_immediately") else trigger.first(now)
+        if first is None or (trigger.end_date is not None and first > trigger.end_date):
+            raise InvalidJob(
+                f"{call.verb}(): this schedule would never fire; its fire times are over"
+            )
+        chosen_id = work.pop("chosen_id")
+        replace_existing = work.pop("replace_existing", False)
+        return ScheduleSpec(
+            id=work["id"],
+            job=JobSpec(**work, kind=kind, schedule_id=work["id"]),
+            kind=kind,
+            trigger=trigger.to_json(),
+            next_run_at=first,
+            timezone=trigger.timezone,
+            start_date=None if start_date is None else trigger.start_date,
+            end_date=trigger.end_date,
+            iterations=options.get("iterations"),
+            coalesce=options.get("coalesce", True),
+            max_instances=None if options.get("allow_overlap") else options.get("max_instances", 1),
+            declared=declared,
+            chosen_id=chosen_id,
+            replace_existing=replace_existing,
+        )
+
+    def trigger(
+        self, kind: str, fields: Mapping[str, Any], *, now: datetime, **rest: Any
+    ) -> Trigger:
+        """Make a trigger of this kind, in the scheduler's timezone unless another is named.
+
+        Raises TypeError for a field that the kind does not have.
+        """
+        make = cron_trigger if kind == CRON else interval_trigger
+        return make(**fields, **rest, now=now, zone=self._settings.zone)
+
+    def _job(self, call: Call, kind: str, **time: Any) -> JobSpec:
+        check_names(call.verb, call.options, JOB_READERS)
+        return JobSpec(**self._work(call, JOB_READERS)[0], kind=kind, **time)
+
+    def _work(
+        self, call: Call, readers: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """The fields of the JobSpec, and all options as they were read."""
+        definition, bound = self._describe(call)
+        options = self._merged(definition, call.options, readers)
+        payload = self._payload(call, bound, options)
+        stored = {name: options[name] for name in STORED_OPTIONS if name in options}
+        fields: dict[str, Any] = {
+            "id": options.get("id") or new_id(),
+            "chosen_id": "id" in options,
+            "func": definition.ref,
+            "payload": payload,
+            "codec": self._serializer.name,
+            "queue": self.queue(call.queue or definition.options.get("queue")),
+            "options": stored,
+        }
+        for name in ("name", "priority", "max_attempts", "group", "replace_existing"):
+            if name in options:
+                fields[name] = options[name]
+        if "userdata" in options:
+            fields["userdata"] = self._userdata(options["userdata"])
+        if "behavior" in options:
+            self._bind(fields, definition, options)
+        return fields, options
+
+    def reference(self, func: Any) -> str:
+        """The name under which jobs of ``func`` are stored; one nobody can import stands for itself.
+
+        It is for looking jobs up, also those of a function that is gone.
+        """
+        try:
+            return self._describe(Call("get_jobs", func, None, None, None, {}))[0].ref
+        except InvalidJob:
+            if isinstance(func, str):
+                return func
+            raise
+
+    def _describe(self, call: Call) -> tuple[Definition, tuple[Any, ...]]:
+        func = call.func
+        if isinstance(func, str):
+            func = self._aliases.get(func, func)
+            content = call.options.get("content_object")
+            if content is not None and func.isidentifier():
+                func = getattr(content, func, func)
+        return describe(func)
+
+    def _merged(
+        self, definition: Definition, options: Mapping[str, Any], readers: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        kept = self._read.get(definition.ref)
+        if kept is None or kept[0] is not definition.options:
+            self._check_allowed(definition.ref)
+            own = {name: definition.options[name] for name in definition.options if name in readers}
+            read = {**self._defaults, **read_options(own, readers, self._settings.zone)}
+            kept = self._read[definition.ref] = (definition.options, read)
+        if not options:
+            return kept[1]
+        merged = {name: value for name, value in kept[1].items() if name not in options}
+        merged.update(read_options(options, readers, self._settings.zone))
+        return merged
+
+    def _check_allowed(self, ref: str) -> None:
+        allow = self._settings.allow
+        if allow is not None and not is_allowed(ref, allow):
+            raise InvalidJob(
+                f"{ref} may not run: it is not below one of scheduler.allow ({', '.join(allow)})"
+            )
+
+    def _payload(self, call: Call, bound: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+        args: Any = call.args
+        kwargs: Any = call.kwargs
+        if args is None:
+            args = ()
+        elif isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Sequence):
+            raise InvalidJob(f"args: {type(args).__name__} found, expected a list or a tuple")
+        if kwargs is None:
+            kwargs = {}
+        elif not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+            raise InvalidJob("kwargs: expected a dict whose keys are names of arguments")
+        content = options.get("content_object")
+        if content is not None and not (bound and bound[0] is content):
+            bound = (*bound, content)
+        return self._serializer.dump_call(
+            (*bound, *args), kwargs, max_size=self._settings.max_args_size
+        )
+
+    def _userdata(self, userdata: Mapping[str, Any]) -> str:
+        try:
+            return self._serializer.dumps(dict(userdata))
+        except InvalidJob as error:
+            raise InvalidJob(f"option 'userdata'{error}") from error
+
+    def queue(self, name: Any) -> str:
+        """The queue of that name, the default one for None. Raises InvalidQueue."""
+        if name is None:
+            return self._settings.default_queue
+        if not isinstance(name, str) or name not in self._queues:
+            raise InvalidQueue(
+                f"queue {name!r} is not one of scheduler.queues: {', '.join(self._settings.queues)}"
+            )
+        return name
+
+    def _bind(
+        self, fields: dict[str, Any], definition: Definition, options: Mapping[str, Any]
+    ) -> None:
+        """Give a job whose behavior compares it with others the keys that are unique."""
+        behavior = options["behavior"]
+        if behavior == TriggerBehavior.DELETE_AFTER_PROCESSING.name:
+            fields["options"]["delete_after"] = True
+        key = uniqueness_key(definition.ref, fields["payload"], options.get("group"))
+        if behavior in WAITING_ONCE:
+            fields["waiting_key"] = key
+        if behavior in RUN_ONCE:
+            fields["once_key"] = key

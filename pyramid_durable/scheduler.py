@@ -1,0 +1,257 @@
+"""The scheduler of an application, and that of one of its requests (web and daemon)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import Any
+
+from pyramid.threadlocal import get_current_request
+from sqlalchemy import Connection
+from zope.interface import implementer
+
+from .broker import Broker
+from .calls import Call
+from .enqueue import Enlister
+from .exceptions import InvalidJob, InvalidSetting
+from .facade import Facade
+from .interfaces import IDaemonFactory, IScheduler
+from .job_infos import Infos
+from .job_specs import SpecMaker
+from .outbox import Outbox, StoreOutbox
+from .records import ScheduleSpec
+from .serializers import Serializer, resolve_serializer
+from .settings import Settings, read_settings
+from .store import Store
+from .times import utcnow
+
+log = logging.getLogger(__name__)
+
+
+class _Process:
+    """What one process has open. A forked child has one of its own.
+
+    The parent's is kept, not closed: its connections are the parent's, and closing them in the
+    child would end them there.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # One of its own: jobs that finish during a shutdown may be the first to need the broker.
+        self.daemon_lock = threading.Lock()
+        self.store: Store | None = None
+        self.store_is_ready = False
+        self.broker: Broker | None = None
+        self.daemon: Any = None
+
+
+@implementer(IScheduler)
+class Scheduler(Facade):
+    """``registry.scheduler``: finds the current request by itself; opens nothing until it is used.
+
+    Safe in many threads, and in processes that are forked from one that has used it.
+    """
+
+    def __init__(self, registry: Any) -> None:
+        self.registry = registry
+        self.aliases: dict[str, str] = {}
+        self._declarations: list[tuple[str, Call, Any, dict[str, Any]]] = []
+        self._processes: dict[int, _Process] = {}
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        return self
+
+    def _request(self) -> Any:
+        request = get_current_request()
+        if request is None or getattr(request, "registry", None) is not self.registry:
+            return None
+        return request
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The application's settings, read at the first use; InvalidSetting is raised here."""
+        return read_settings(self.registry.settings or {})
+
+    @cached_property
+    def serializer(self) -> Serializer:
+        """What turns arguments, results and userdata into text and back."""
+        return resolve_serializer(self.settings.serializer, self.settings.secrets)
+
+    @cached_property
+    def specs(self) -> SpecMaker:
+        """What turns calls into records for the store."""
+        return SpecMaker(self.settings, self.serializer, self.aliases)
+
+    @cached_property
+    def infos(self) -> Infos:
+        """What turns records of the store into what people see."""
+        return Infos(self.serializer, self.settings.secrets)
+
+    @property
+    def _process(self) -> _Process:
+        # setdefault is atomic; a lock might have been held by another thread at the fork.
+        pid = os.getpid()
+        return self._processes.get(pid) or self._processes.setdefault(pid, _Process())
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of this process; connects when something is sent."""
+        process = self._process
+        if process.broker is None:
+            with process.lock:
+                if process.broker is None:
+                    process.broker = self._make_broker()
+        return process.broker
+
+    @property
+    def store(self) -> Store:
+        """The store of this process, its schema looked at at the first use.
+
+        Raises StoreUnavailable; SchemaMismatch where the tables are not those of this version.
+        """
+        process = self._process
+        if process.store is None:
+            with process.lock:
+                if process.store is None:
+                    process.store = self._make_store()
+        if not process.store_is_ready:
+            # Outside of the lock: while the store is away every thread learns it for itself,
+            # rather than one after the other.
+            process.store.ensure_schema(create=self.settings.create)
+            process.store_is_ready = True
+        return process.store
+
+    def _make_store(self) -> Store:
+        return Store(self.settings.store_url, prefix=self.settings.prefix)
+
+    def _make_broker(self) -> Broker:
+        settings = self.settings
+        return Broker(
+            settings.broker_url,
+            namespace=settings.prefix,
+            options=settings.broker_options,
+            compressor=settings.broker_compressor,
+            deadline=settings.broker_deadline,
+        )
+
+    @cached_property
+    def _enlister(self) -> Enlister:
+        return Enlister(
+            lambda: self.store, dbsession=self.settings.dbsession, announce=self._announce
+        )
+
+    def _announce(self, queues: Collection[str]) -> None:
+        self.broker.announce(queues)
+
+    @contextlib.contextmanager
+    def outbox(self, request: Any) -> Iterator[Outbox]:
+        """Where a verb writes: it is kept when the request's transaction commits."""
+        with self._enlister.writing(request) as (connection, queues):
+            yield StoreOutbox(self.store, connection, queues)
+
+    def reading(self, request: Any) -> contextlib.AbstractContextManager[Connection]:
+        """A connection that sees what the request's transaction has written so far."""
+        return self._enlister.reading(request)
+
+    def declare(self, kind: str, call: Call, start_date: Any, fields: dict[str, Any]) -> None:
+        """Note a schedule that the application declares; see directives."""
+        self._declarations.append((kind, call, start_date, fields))
+
+    @property
+    def declared(self) -> tuple[ScheduleSpec, ...]:
+        """The declared schedules, as a daemon brings the store in line with them at its start.
+
+        Raises InvalidJob, InvalidQueue or TypeError for a declaration that cannot be used.
+        """
+        now = utcnow()
+        return tuple(
+            self.specs.schedule(call, kind, start_date, fields, now=now, declared=True)
+            for kind, call, start_date, fields in self._declarations
+        )
+
+    def check(self) -> None:
+        """Read everything that is configured, and open nothing.
+
+        Raises what using it would raise later: InvalidSetting and, over declared schedules,
+        InvalidJob, InvalidQueue and TypeError.
+        """
+        self._forget()
+        try:
+            settings = self.settings
+            self._check_broker(self._make_broker())
+            if settings.producer == "store":
+                self._make_store().engine  # noqa: B018 - made to see whether its driver is there
+            try:
+                self.specs  # noqa: B018 - reads the defaults of options
+            except InvalidJob as error:
+                raise InvalidSetting(f"scheduler.{error}") from error
+            self.declared  # noqa: B018
+        finally:
+            self._forget()
+
+    def _check_broker(self, broker: Broker) -> None:
+        if self.settings.producer == "broker" and not broker.carries_commands:
+            raise InvalidSetting(
+                "scheduler.producer = broker needs a broker that keeps commands until they are "
+                f"stored; {broker!r} does not: expected scheduler.broker.url = amqp://… or redis://…"
+            )
+
+    def _forget(self) -> None:
+        """Read the settings anew at the next use: they may change until the commit is over."""
+        for name in ("settings", "serializer", "specs", "infos", "_enlister"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def aps(self) -> Any:
+        """The daemon's APScheduler instance in this process, for reading; None without one."""
+        daemon = self._process.daemon
+        return None if daemon is None else daemon.aps
+
+    def start(self) -> None:
+        """Start the daemon in this process, as combined mode does at the first request.
+
+        A second call does nothing. The daemon stops with ``shutdown()``, or with the process.
+        """
+        process = self._process
+        with process.daemon_lock:
+            if process.daemon is not None:
+                return
+            process.daemon = self.registry.getUtility(IDaemonFactory)(self.registry)
+            try:
+                process.daemon.start()
+            except BaseException:
+                process.daemon = None
+                raise
+
+    def shutdown(self) -> None:
+        """Stop the daemon of this process; what it runs may finish. Without one, do nothing."""
+        process = self._process
+        with process.daemon_lock:
+            if process.daemon is not None:
+                process.daemon.shutdown()
+                process.daemon = None
+
+
+class BoundScheduler(Facade):
+    """``request.scheduler``: the scheduler's verbs, bound to this request's transaction."""
+
+    def __init__(self, scheduler: Scheduler, request: Any) -> None:
+        self._bound = scheduler
+        self._own_request = request
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        return self._bound
+
+    def _request(self) -> Any:
+        return self._own_request
+
+    @property
+    def aps(self) -> Any:
+        """The daemon's APScheduler instance in this process, for reading; None without one."""
+        return self._bound.aps
