@@ -1,0 +1,248 @@
+"""One try at one job: what the steps of the runner pass on, and the call itself (daemon)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy
+from sqlalchemy.orm import Mapper
+from transaction import TransactionManager
+
+from .completing import JobSession, joined_session
+from .current import CurrentJob
+from .definitions import Definition
+from .exceptions import BrokenJob, InvalidJob, LostClaim, StoreUnavailable
+from .records import Claim, Progress
+from .references import import_name
+from .retry import Cancel
+from .serializers import EntityRef, Serializer
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL: Final = 0.1
+"""Seconds between two writes of a job's progress: people cannot tell, and a loop that reports each
+of a million rows is not slowed down. The last report is written in any case."""
+
+
+class Attempt:
+    """One try at one job. The runner fills it in step by step."""
+
+    __slots__ = (
+        "_late_progress",
+        "_next_progress",
+        "args",
+        "claim",
+        "current",
+        "dbsession",
+        "definition",
+        "delete_completed",
+        "kwargs",
+        "manager",
+        "now",
+        "request",
+        "result",
+        "scheduler",
+        "serializer",
+        "started_at",
+        "store",
+    )
+
+    def __init__(
+        self, claim: Claim, *, started_at: datetime, now: datetime, delete_completed: bool
+    ) -> None:
+        self.claim = claim
+        self.started_at = started_at
+        self.now = now
+        self.delete_completed = delete_completed
+        self.definition: Definition
+        self.request: Any = None
+        self.manager: TransactionManager = None
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.current: CurrentJob | None = None
+        self.result: Any = None
+        self._next_progress = 0.0
+        self._late_progress: Progress | None = None
+
+    def prepare(self, serializer: Serializer, scheduler: Any, store: Any) -> CurrentJob:
+        """Make what ``current_job()`` gives the job's code."""
+        self.serializer = serializer
+        self.scheduler = scheduler
+        self.store = store
+        claim = self.claim
+        self.current = CurrentJob(
+            id=claim.id,
+            attempt=claim.attempt + 1,
+            userdata={} if claim.userdata is None else serializer.loads(claim.userdata),
+            progress=self._set_progress,
+            save=self._save_userdata,
+            reschedule=self._reschedule,
+        )
+        return self.current
+
+    def dump_result(self, max_size: int) -> str | None:
+        """The result as text; None where there is none, or it cannot be kept.
+
+        That is no reason to undo what the job did, and to do it again.
+        """
+        if self.result is None:
+            return None
+        try:
+            text = self.serializer.dumps(self.result)
+        except InvalidJob as error:
+            self._warn("its result is not kept", f"result{error}")
+            return None
+        if len(text) > max_size:
+            self._warn("its result is not kept", f"it takes {len(text):,} bytes")
+            return None
+        return text
+
+    def dump_userdata(self) -> str | None:
+        """The userdata as text, as the job has left it; None where it has none."""
+        current = self.current
+        if current is None or (not current.userdata and self.claim.userdata is None):
+            return self.claim.userdata
+        try:
+            return self.serializer.dumps(current.userdata)
+        except InvalidJob as error:
+            self._warn("its userdata is not saved", f"userdata{error}")
+            return self.claim.userdata
+
+    def joined(self) -> JobSession | None:
+        """The session this job writes to a database with, None as long as it uses none."""
+        name = self.scheduler.settings.dbsession
+        return joined_session(self.store, self.request, name, self.manager)
+
+    def finish_progress(self) -> None:
+        """Write the last report of progress, if it came too soon after the one before."""
+        if self._late_progress is not None:
+            self._next_progress = 0.0
+            self._set_progress(self._late_progress)
+
+    def _set_progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now < self._next_progress:
+            self._late_progress = progress
+            return
+        self._next_progress = now + PROGRESS_INTERVAL
+        self._late_progress = None
+        joined = self.joined() if self.store.dialect.local_clock else None
+        try:
+            if joined is not None and joined.is_writing:
+                # SQLite has one writer, and that is this job: its own transaction must carry it.
+                self.store.jobs.set_progress(joined.session.connection(), self.claim.id, progress)
+                return
+            with self.store.begin() as connection:
+                self.store.jobs.set_progress(connection, self.claim.id, progress)
+        except StoreUnavailable as error:
+            self._warn("its progress cannot be shown", error)
+
+    def _save_userdata(self, userdata: Mapping[str, Any]) -> None:
+        text = self.serializer.dumps(dict(userdata))
+        with self.store.begin() as connection:
+            if not self.store.claims.save_userdata(connection, self.claim, text):
+                raise LostClaim(f"job {self.claim.id}: its claim is another daemon's now")
+
+    def _reschedule(self, date: Any, **changes: Any) -> str:
+        claim = self.claim
+        options: dict[str, Any] = {
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "queue": claim.queue,
+            "name": claim.name,
+            "priority": claim.priority,
+            "max_attempts": claim.max_attempts,
+            "group": claim.group,
+            **claim.options,
+        }
+        if self.current is not None and self.current.userdata:
+            options["userdata"] = self.current.userdata
+        id: str = self.scheduler.add_date_job(claim.func, date, **{**options, **changes})
+        return id
+
+    def _warn(self, what: str, why: object) -> None:
+        extra = {"action": "job_warning", "job": self.claim.id, "queue": self.claim.queue}
+        log.warning("job %s: %s: %s", self.claim.id, what, why, extra=extra)
+
+
+def load_entity(request: Any, name: str, ref: EntityRef) -> Any:
+    """Load a mapped object that is an argument, in the job's own session, ``request.<name>``.
+
+    Raises BrokenJob where that is not possible.
+    """
+    cls = import_name(ref.cls)
+    if not isinstance(sqlalchemy.inspect(cls, raiseerr=False), Mapper):
+        raise BrokenJob(f"{ref.cls}, an argument's class, is not mapped by SQLAlchemy")
+    session = getattr(request, name, None)
+    if session is None:
+        raise BrokenJob(
+            f"an argument is a {ref.cls}, and the request has no {name!r} to load it with "
+            "(scheduler.dbsession)"
+        )
+    found = session.get(cls, ref.pk)
+    if found is None:
+        raise BrokenJob(f"{ref.cls} {ref.pk!r}, an argument, does not exist any more")
+    return found
+
+
+def invoke(attempt: Attempt) -> Any:
+    """Call the job's definition; returns what it returned.
+
+    Raises what it raises; BrokenJob where it could not even be called; Cancel where a routine says
+    that it is not valid any more.
+    """
+    definition = attempt.definition
+    args = attempt.args
+    if definition.pass_job:
+        args = (attempt.current, *args)
+    if definition.pass_request:
+        args = (attempt.request, *args)
+    func = definition.func
+    if definition.is_routine:
+        func, args = _routine(func, args, attempt.kwargs), ()
+        kwargs: Mapping[str, Any] = {}
+    else:
+        kwargs = attempt.kwargs
+    try:
+        result = func(*args, **kwargs)
+    except TypeError as error:
+        if _was_not_entered(error, func, args, kwargs):
+            raise BrokenJob(
+                f"{definition.ref} cannot be called with its arguments: {error}"
+            ) from error
+        raise
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
+
+
+def _routine(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Construct a routine and check it; returns its ``run``."""
+    try:
+        routine = cls(*args, **kwargs)
+    except Exception as error:
+        raise BrokenJob(f"the constructor of {cls.__qualname__} failed: {error!r}") from error
+    check = getattr(routine, "check_validity", None)
+    if check is not None and not check():
+        raise Cancel("check_validity() said that it is not valid any more")
+    return routine.run
+
+
+def _was_not_entered(
+    error: TypeError, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> bool:
+    """Tell a call that did not fit the signature from a TypeError inside the function."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is not None:
+        return False
+    try:
+        inspect.signature(func).bind(*args, **kwargs)
+    except TypeError:
+        return True
+    except ValueError:  # a function in C that tells no signature
+        return False
+    return False

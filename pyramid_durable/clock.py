@@ -1,0 +1,52 @@
+"""The daemon's APScheduler instance: the stock one, made fit for runs that pass through (daemon)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import tzinfo
+
+from apscheduler.events import EVENT_JOB_REMOVED, JobEvent, SchedulerEvent
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from .executors import DurableThreadExecutor
+from .jobstore import DurableJobStore
+
+log = logging.getLogger(__name__)
+
+
+class DurableScheduler(BackgroundScheduler):
+    """A BackgroundScheduler over the durable job store.
+
+    A run leaves the job store as soon as it is handed on. The stock ``remove_job`` takes a lock
+    and writes a line at level INFO for each, and raises out of the loop's thread when the
+    scheduler is being stopped meanwhile.
+    """
+
+    def __init__(
+        self,
+        jobstore: DurableJobStore,
+        executor: DurableThreadExecutor,
+        *,
+        timezone: tzinfo,
+        retry_interval: float,
+    ) -> None:
+        self._runs = jobstore
+        super().__init__(
+            jobstores={"default": jobstore},
+            executors={"default": executor},
+            jobstore_retry_interval=retry_interval,
+            timezone=timezone,
+            logger=log,
+            daemon=True,
+        )
+
+    def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
+        """Let go of a run that was handed on; anything else is the stock method's."""
+        if self._runs.let_go(job_id):
+            self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, "default"))
+        else:
+            super().remove_job(job_id, jobstore)
+
+    def _dispatch_event(self, event: SchedulerEvent) -> None:
+        if self._listeners:
+            super()._dispatch_event(event)

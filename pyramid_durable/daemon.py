@@ -1,0 +1,214 @@
+"""The daemon: APScheduler, listener, heartbeat, recorder and workers of one process (daemon)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from pyramid.util import DottedNameResolver
+
+from .clock import DurableScheduler
+from .exceptions import InvalidQueue, InvalidSetting, StoreUnavailable
+from .executors import DurableThreadExecutor
+from .hearing import Hearing
+from .heartbeat import Heartbeat
+from .interfaces import IScheduler
+from .jobstore import DurableJobStore
+from .outcomes import Outcome
+from .recorder import GiveBack, Recorder
+from .records import Claim
+from .runner import Runner
+
+log = logging.getLogger(__name__)
+
+LAST_WRITES: Final = 5.0
+"""Seconds to write the last ends of jobs when the daemon stops: for a failover, not an outage."""
+
+
+class Daemon:
+    """Serves queues of one application in this process, until it is stopped.
+
+    ``registry`` is the application's; ``queues`` (default: all it has) narrows and ``threads``
+    replaces what its settings say. A daemon is started once and stopped once.
+
+    Raises InvalidQueue for a queue that is not among the configured ones.
+    """
+
+    def __init__(
+        self,
+        registry: Any,
+        *,
+        queues: Sequence[str] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._registry = registry
+        self._scheduler = registry.getUtility(IScheduler)
+        settings = self._settings = self._scheduler.settings
+        self.queues = checked_queues(queues, settings.queues)
+        self._threads = threads or settings.threads
+        self._closing = threading.Event()
+        self._hurry = threading.Event()
+        self.aps: DurableScheduler | None = None
+
+    def start(self) -> None:
+        """Bring the declared schedules in line and begin to work; returns at once.
+
+        Raises StoreUnavailable when the store cannot be reached, SchemaMismatch when its tables
+        are not this version's. A broker that cannot be reached is waited for.
+        """
+        store = self._scheduler.store
+        with store.begin() as connection:
+            store.schedules.reconcile(connection, self._scheduler.declared)
+        self._make_parts(store)
+        self._heart.start()
+        self._recorder.start()
+        self.aps = DurableScheduler(
+            self._jobstore,
+            self._executor,
+            timezone=self._settings.zone,
+            retry_interval=self._settings.poll_interval,
+        )
+        self.aps.start()
+        self._listener = threading.Thread(target=self._listen, name="durable-listener", daemon=True)
+        self._listener.start()
+        log.info(
+            "daemon started: queues %s, %d threads",
+            " ".join(self.queues),
+            self._threads,
+            extra={"action": "daemon_started", "incarnation": self._heart.incarnation},
+        )
+
+    def _make_parts(self, store: Any) -> None:
+        settings = self._settings
+        self._runner = Runner(self._registry)
+        self._recorder = Recorder(store)
+        self._heart = Heartbeat(
+            store,
+            queues=self.queues,
+            label=settings.id,
+            interval=settings.heartbeat,
+            lease=settings.lease,
+            poison_limit=settings.poison_limit,
+            running=self._long_running,
+            cancel=self._runner.ask_to_cancel,
+            revived=self._wake,
+        )
+        self._executor = DurableThreadExecutor(
+            self._perform, threads=self._threads, may_start=self._heart.holds
+        )
+        self._jobstore = self._store_class()(
+            store,
+            queues=self.queues,
+            executor=self._executor,
+            owner=lambda: self._heart.incarnation,
+            held=self._heart.held,
+            poll_interval=settings.poll_interval,
+        )
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop gracefully; True when every job that was running has ended.
+
+        Nothing is claimed or started any more, what waits is given back, and what is running may
+        finish within ``timeout`` seconds (default: ``scheduler.shutdown_timeout``). What is not
+        over then is given back too: it runs again elsewhere, and what it still does here is
+        dropped where it is fenced. ``hurry`` cuts the waiting short.
+        """
+        if self.aps is None:
+            return True
+        timeout = self._settings.shutdown_timeout if timeout is None else timeout
+        log.info("daemon stopping", extra={"action": "daemon_stopping"})
+        self._closing.set()
+        self._jobstore.close()
+        self._executor.close()
+        self._give_back()
+        ended = self._executor.wait(timeout, self._hurry)
+        # Only after this no claim is on its way from the loop to the executor any more.
+        self.aps.shutdown(wait=False)
+        self._give_back()
+        if not ended:
+            self._recorder.flush(LAST_WRITES)
+            self._cut_off()
+        self._recorder.stop(LAST_WRITES)
+        self._heart.stop()
+        self._listener.join(LAST_WRITES)
+        self.aps = None
+        log.info("daemon stopped", extra={"action": "daemon_stopped"})
+        return ended
+
+    def shutdown(self) -> None:
+        """Stop, with the time to finish that the settings give."""
+        self.stop()
+
+    def hurry(self) -> None:
+        """Do not wait for running jobs any longer."""
+        self._hurry.set()
+
+    def _store_class(self) -> type[DurableJobStore]:
+        name = self._settings.store_class
+        if name is None:
+            return DurableJobStore
+        found = DottedNameResolver().resolve(name)
+        if not (isinstance(found, type) and issubclass(found, DurableJobStore)):
+            raise InvalidSetting(
+                f"scheduler.jobstore.default.class: {name} is no subclass of "
+                "pyramid_durable.jobstore.DurableJobStore"
+            )
+        return found
+
+    def _perform(self, claim: Claim, waited: float) -> Outcome:
+        outcome = self._runner.run(claim, waited=waited)
+        if outcome.completion is not None:
+            self._recorder.add(outcome.completion)
+        elif outcome.give_back is not None:
+            self._recorder.add(GiveBack(claim=claim, delay=outcome.give_back))
+        return outcome
+
+    def _long_running(self) -> Collection[Claim]:
+        beat = self._settings.heartbeat
+        return [run.claim for run, seconds in self._executor.running() if seconds > beat]
+
+    def _wake(self) -> None:
+        if self.aps is not None:
+            self.aps.wakeup()
+
+    def _listen(self) -> None:
+        self._scheduler.broker.listen(
+            self.queues,
+            self._heart.incarnation,
+            Hearing(self._scheduler, wake=self._wake),
+            self._closing,
+            commands=self._settings.producer == "broker",
+        )
+
+    def _give_back(self) -> None:
+        try:
+            self._jobstore.give_back()
+        except StoreUnavailable as error:
+            log.warning(
+                "claims cannot be given back (%s); others take them when the lease ends",
+                error,
+                extra={"action": "give_back_failed"},
+            )
+
+    def _cut_off(self) -> None:
+        """Give back what did not end in time: being cut off is no crash, and costs no attempt."""
+        for run, _ in self._executor.running():
+            log.warning(
+                "job %s did not end in time; it runs again elsewhere",
+                run.claim.id,
+                extra={"action": "cut_off", "job": run.claim.id, "queue": run.claim.queue},
+            )
+            self._recorder.add(GiveBack(claim=run.claim, delay=0.0))
+
+
+def checked_queues(queues: Sequence[str] | None, configured: Sequence[str]) -> tuple[str, ...]:
+    """The queues to serve: those asked for, else all. Raises InvalidQueue for an unknown one."""
+    for name in queues or ():
+        if name not in configured:
+            raise InvalidQueue(
+                f"queue {name!r} is not among the configured ones: "
+                f"scheduler.queues = {' '.join(configured)}"
+            )
+    return tuple(queues or configured)

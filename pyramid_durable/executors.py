@@ -1,0 +1,254 @@
+"""The threads that run claimed jobs, and how many jobs to claim for them (daemon)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
+from apscheduler.executors.base import BaseExecutor
+
+from .outcomes import Outcome
+from .pacing import BUFFERED_SECONDS, LONGEST_WAIT, Pace, buffer_size, room
+from .records import Claim
+from .runs import Run
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE: Final = 1.0
+"""Seconds for idle threads to leave when they are told to: they only have to wake up."""
+
+
+class Worker(threading.Thread):
+    """One thread of the executor, what it is running and what it has measured.
+
+    The counters are written by this thread alone and read by the loop: no lock for each job.
+    """
+
+    def __init__(self, work: Callable[[Worker], None], number: int) -> None:
+        super().__init__(target=work, args=(self,), name=f"durable-worker-{number}", daemon=True)
+        self.parked = threading.Lock()
+        self.parked.acquire()
+        self.run_now: Run | None = None
+        self.since = 0.0
+        self.jobs = 0
+        self.seconds = 0.0
+
+
+class DurableThreadExecutor(BaseExecutor):
+    """Runs jobs on threads of its own, fed by one deque.
+
+    A future for each job, and a lock around each hand-over, would cost more than many a job.
+    Deques and lists are changed only by their atomic methods; a thread that finds nothing lies
+    down on its own lock until a submitter, or another thread that saw more work, wakes it.
+
+    ``perform`` runs one claim, which waited so many seconds, and never raises. ``may_start`` tells, by the monotonic clock, that
+    the claim's lease is safely held.
+    """
+
+    def __init__(
+        self,
+        perform: Callable[[Claim, float], Outcome],
+        *,
+        threads: int,
+        may_start: Callable[[Claim], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._perform = perform
+        self._may_start = may_start
+        self._clock = clock
+        self._waiting: deque[Run] = deque()
+        self._withdrawn: deque[Run] = deque()
+        self._idle: list[Worker] = []
+        self._workers = [Worker(self._work, number) for number in range(threads)]
+        self._pace = Pace()
+        self._measured = (0, 0.0)
+        self._buffer = 0
+        self._hungry = False
+        self._closed = False
+        self._stopping = False
+
+    # What APScheduler calls.
+
+    def start(self, scheduler: Any, alias: str) -> None:
+        """Start the threads."""
+        super().start(scheduler, alias)
+        self._alias = alias
+        for worker in self._workers:
+            worker.start()
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Let the threads end; with ``wait`` when their jobs are over. Waiting claims are kept."""
+        self.close()
+        self._stopping = True
+        while self._idle:
+            self._wake()
+        for worker in self._workers:
+            if worker.ident is not None and (wait or worker.run_now is None):
+                worker.join(None if wait else STOP_GRACE)
+
+    def _do_submit_job(self, job: Run, run_times: list[datetime]) -> None:
+        (self._withdrawn if self._closed else self._waiting).append(job)
+        if self._idle:
+            self._wake()
+
+    # What the job store asks, from the loop's thread.
+
+    def room(self) -> int:
+        """How many jobs to claim now.
+
+        From here on a thread that runs dry wakes the scheduler, until ``fed`` says that there was
+        less to claim than room. Said first: a job may end while its thread is still being counted.
+        """
+        self._hungry = True
+        if self._closed:
+            return 0
+        now = self._clock()
+        busy = [worker.since for worker in self._workers if worker.run_now is not None]
+        stuck = sum(1 for since in busy if now - since > BUFFERED_SECONDS)
+        self._measure()
+        self._buffer = buffer_size(self._pace, moving=len(self._workers) - stuck)
+        idle = len(self._workers) - len(busy)
+        return room(idle=idle, waiting=len(self._waiting), buffer=self._buffer)
+
+    def fed(self, *, full: bool) -> None:
+        """Note whether the claim filled the room, so that there is probably more."""
+        self._hungry = full
+
+    @property
+    def waiting(self) -> int:
+        """How many claims wait for a thread."""
+        return len(self._waiting)
+
+    def take_back(self) -> list[Claim]:
+        """The claims that are to be given back: overdue behind slow jobs, or refused."""
+        horizon = math.inf if self._closed else self._clock() - LONGEST_WAIT
+        while self._waiting:
+            try:
+                run = self._waiting.popleft()
+            except IndexError:
+                break
+            if run.taken_at > horizon:
+                # Only this thread appends, so the one put back is still the eldest.
+                self._waiting.appendleft(run)
+                if self._idle:
+                    self._wake()
+                break
+            self._withdrawn.append(run)
+        claims: list[Claim] = []
+        while self._withdrawn:
+            run = self._withdrawn.popleft()
+            self._run_job_success(run.id, [])
+            claims.append(run.claim)
+        return claims
+
+    def _measure(self) -> None:
+        jobs = sum(worker.jobs for worker in self._workers)
+        seconds = sum(worker.seconds for worker in self._workers)
+        jobs_before, seconds_before = self._measured
+        self._pace = self._pace.after(jobs - jobs_before, seconds - seconds_before)
+        self._measured = (jobs, seconds)
+
+    # What the daemon asks.
+
+    def running(self) -> list[tuple[Run, float]]:
+        """The runs being executed, and for how many seconds."""
+        now = self._clock()
+        pairs = [(worker.run_now, now - worker.since) for worker in self._workers]
+        return [(run, seconds) for run, seconds in pairs if run is not None]
+
+    def close(self) -> None:
+        """Start nothing any more; what waits, and what still comes, is to be given back."""
+        self._closed = True
+        while self._waiting:
+            try:
+                self._withdrawn.append(self._waiting.popleft())
+            except IndexError:
+                break
+
+    def wait(self, timeout: float, hurry: threading.Event) -> bool:
+        """Wait until nothing is running; False when ``timeout`` or ``hurry`` came first."""
+        deadline = self._clock() + timeout
+        while self.running():
+            left = deadline - self._clock()
+            if left <= 0 or hurry.wait(min(left, 0.02)):
+                return not self.running()
+        return True
+
+    # The threads.
+
+    def _work(self, worker: Worker) -> None:
+        now = self._clock()
+        while (run := self._next(worker)) is not None:
+            if worker.run_now is None:
+                now = self._clock()
+            worker.since = now
+            worker.run_now = run
+            if self._idle and self._waiting:
+                self._wake()
+            events = self._execute(run, now - run.taken_at)
+            self._run_job_success(run.id, events)
+            now = self._clock()
+            worker.jobs += 1
+            worker.seconds += now - worker.since
+            if self._hungry and len(self._waiting) <= self._buffer // 2:
+                worker.run_now = None
+                self._hungry = False
+                self._scheduler.wakeup()
+
+    def _next(self, worker: Worker) -> Run | None:
+        """The next run to execute; waits for one. None when the executor stops."""
+        while True:
+            try:
+                return self._waiting.popleft()
+            except IndexError:
+                worker.run_now = None
+            if self._stopping:
+                return None
+            self._idle.append(worker)
+            if self._waiting or self._stopping:
+                # Something came between the look and lying down. If somebody has picked this
+                # thread to be woken meanwhile, that call is waited for.
+                try:
+                    self._idle.remove(worker)
+                    continue
+                except ValueError:
+                    pass
+            worker.parked.acquire()
+
+    def _wake(self) -> None:
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            return
+        worker.parked.release()
+
+    def _execute(self, run: Run, waited: float) -> Sequence[JobExecutionEvent]:
+        if self._closed or not self._may_start(run.claim):
+            self._withdrawn.append(run)
+            return ()
+        try:
+            outcome = self._perform(run.claim, waited)
+        except BaseException as error:
+            # The runner turns what a job raises into an outcome; this is a defect of ours, and
+            # must not cost the daemon a thread. The lease of the job is left to run out.
+            log.critical(
+                "job %s: the runner failed: %r",
+                run.claim.id,
+                error,
+                exc_info=True,
+                extra={"action": "runner_failed", "job": run.claim.id, "queue": run.claim.queue},
+            )
+            return ()
+        code = EVENT_JOB_EXECUTED if outcome.error is None else EVENT_JOB_ERROR
+        event = JobExecutionEvent(
+            code, run.id, self._alias, run.next_run_time, outcome.result, outcome.error
+        )
+        return (event,)

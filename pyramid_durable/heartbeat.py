@@ -1,0 +1,192 @@
+"""The heartbeat: it keeps this daemon's lease, and takes over the work of dead ones (daemon)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
+
+from .exceptions import StoreUnavailable
+from .records import Claim
+from .store import DaemonInfo, Rescued
+
+log = logging.getLogger(__name__)
+
+SAFE_SHARE: Final = 0.75
+"""The share of the lease in which jobs are started. The rest is for what lies between the look at
+the clock and the job's first statement, and for clocks of two machines that do not run alike."""
+
+
+def default_label() -> str:
+    """The name of a daemon whose settings give none: it tells where to look."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Heartbeat:
+    """Registers the daemon, renews its lease, and looks after what concerns running jobs.
+
+    ``incarnation`` is the owner in the fence of every claim. It is new at each start of a process
+    and whenever others have declared this daemon dead: what it had claimed is theirs then.
+    ``running`` gives the claims that have been running for longer than one beat, ``cancel`` is told
+    the ids of those that are asked to stop, ``revived`` is called when the lease is held again.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        *,
+        queues: Sequence[str],
+        label: str | None,
+        interval: float,
+        lease: float,
+        poison_limit: int,
+        running: Callable[[], Collection[Claim]] = tuple,
+        cancel: Callable[[Collection[str]], None] = lambda ids: None,
+        revived: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._queues = tuple(queues)
+        self._label = label or default_label()
+        self._interval = interval
+        self._lease = lease
+        self._poison_limit = poison_limit
+        self._running = running
+        self._cancel = cancel
+        self._revived = revived
+        self._clock = clock
+        self._held_until = float("-inf")
+        self._away = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="durable-heartbeat", daemon=True)
+        self.incarnation = str(uuid.uuid4())
+
+    def held(self) -> bool:
+        """Tell whether the lease is held for long enough to start a job; asks no database."""
+        return self._clock() < self._held_until
+
+    def holds(self, claim: Claim) -> bool:
+        """Tell whether this claim is this incarnation's, and its lease held."""
+        return claim.owner == self.incarnation and self.held()
+
+    def start(self) -> None:
+        """Register the daemon and begin to beat. Raises StoreUnavailable."""
+        began = self._clock()
+        self._register()
+        self._renewed(began)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and leave the list of daemons; what is still claimed is rescued at once."""
+        self._stop.set()
+        if self._thread.ident is None:
+            return
+        self._thread.join(self._interval)
+        self._held_until = float("-inf")
+        try:
+            with self._store.begin() as connection:
+                self._store.daemons.leave(connection, self.incarnation)
+        except StoreUnavailable as error:
+            log.warning(
+                "could not sign off (%s); others see it when the lease ends",
+                error,
+                extra={"action": "leave_failed"},
+            )
+
+    def beat(self) -> None:
+        """One beat: renew the lease or come back as a new incarnation, then look after the jobs.
+
+        Raises StoreUnavailable.
+        """
+        began = self._clock()
+        with self._store.begin() as connection:
+            alive = self._store.daemons.beat(connection, self.incarnation)
+        if not alive:
+            self._come_back()
+        self._renewed(began)
+        running = self._running()
+        with self._store.begin() as connection:
+            rescued = self._store.daemons.rescue(
+                connection, lease=self._lease, poison_limit=self._poison_limit
+            )
+            asked: Collection[str] = ()
+            if running:
+                ids = [claim.id for claim in running]
+                asked = self._store.jobs.cancel_requested(connection, ids)
+        for job in rescued:
+            note_rescue(job)
+        if asked:
+            self._cancel(asked)
+        if rescued:
+            self._revived()
+
+    def _register(self) -> None:
+        info = DaemonInfo(
+            incarnation=self.incarnation,
+            label=self._label,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+        )
+        with self._store.begin() as connection:
+            self._store.daemons.register(connection, info)
+
+    def _come_back(self) -> None:
+        self._held_until = float("-inf")
+        lost, self.incarnation = self.incarnation, str(uuid.uuid4())
+        self._register()
+        log.error(
+            "this daemon was declared dead: it had not renewed its lease of %g s; its jobs are "
+            "with others now, what it still writes about them is dropped. It goes on as %s",
+            self._lease,
+            self.incarnation,
+            extra={"action": "declared_dead", "incarnation": lost},
+        )
+
+    def _renewed(self, began: float) -> None:
+        # Counted from before the question: when the answer came in, the lease had been running.
+        was_held = self.held()
+        self._held_until = began + self._lease * SAFE_SHARE
+        if not was_held:
+            self._revived()
+
+    def _beat_on(self) -> None:
+        while not self._stop.wait(self._interval):
+            try:
+                self.beat()
+            except StoreUnavailable as error:
+                self._note_away(error)
+            except Exception:
+                log.exception("a heartbeat failed", extra={"action": "heartbeat_failed"})
+            else:
+                self._note_back()
+
+    def _note_away(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning(
+                "the lease cannot be renewed, no job is started when it runs out: %s",
+                error,
+                extra={"action": "lease_unrenewed"},
+            )
+        self._away = True
+
+    def _note_back(self) -> None:
+        if self._away:
+            log.info("the lease is renewed again", extra={"action": "lease_renewed"})
+        self._away = False
+
+
+def note_rescue(job: Rescued) -> None:
+    """Log that a dead daemon's job is free again, or has ended at its last crash."""
+    log.warning(
+        "job %s: its daemon is gone (crash %d); %s",
+        job.id,
+        job.crashes,
+        "it has failed, this was the last one allowed" if job.ended else "it runs again",
+        extra={"action": "rescued", "job": job.id, "queue": job.queue},
+    )

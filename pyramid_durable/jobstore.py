@@ -1,0 +1,207 @@
+"""APScheduler's view of the store: getting due jobs is claiming them (daemon)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, NoReturn
+
+from apscheduler.job import Job
+from apscheduler.jobstores.base import BaseJobStore
+
+from .exceptions import DurableError, StoreUnavailable
+from .pacing import LONGEST_WAIT, Takes
+from .records import SCHEDULED, Claim
+from .runs import Run, View, view_of_job, view_of_schedule
+
+log = logging.getLogger(__name__)
+
+LARGEST_VIEW: Final = 1000
+"""Waiting jobs that get_jobs() and print_jobs() show: they hold APScheduler's lock meanwhile."""
+
+
+class DurableJobStore(BaseJobStore):
+    """The job store of the daemon's APScheduler instance, over a Store.
+
+    ``get_due_jobs`` claims as many jobs as the executor can soon start; what it returns are runs
+    with ids of their own, which APScheduler hands to the executor and then removes from here.
+    What its loop calls never raises, since an exception there ends APScheduler's thread. For
+    people it is there to be read; changes go through ``registry.scheduler``.
+
+    ``owner`` gives the incarnation to claim for, ``held`` tells whether its lease is held.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        *,
+        queues: Sequence[str],
+        executor: Takes,
+        owner: Callable[[], str],
+        held: Callable[[], bool],
+        poll_interval: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._queues = tuple(queues)
+        self._executor = executor
+        self._owner = owner
+        self._held = held
+        self._poll_interval = poll_interval
+        self._clock = clock
+        self._handed_out: set[str] = set()
+        self._wake_at: datetime | None = None
+        self._closed = False
+        self._complaint: str | None = None
+
+    # What APScheduler's loop calls.
+
+    def get_due_jobs(self, now: datetime) -> list[Run]:
+        """Claim what is due, within the executor's room."""
+        if self._closed:
+            self._wake_in(None)
+            return []
+        try:
+            runs = self._claim(now)
+        except StoreUnavailable as error:
+            self._complain(f"waiting for the store: {error}", "store_away")
+            self._wake_in(self._poll_interval)
+            return []
+        except Exception as error:  # noqa: BLE001 - it would end APScheduler's thread
+            self._complain(f"claiming failed: {error!r}", "claim_failed", with_traceback=True)
+            self._wake_in(self._poll_interval)
+            return []
+        self._recovered()
+        self._handed_out.update(run.id for run in runs)
+        return runs
+
+    def get_next_run_time(self) -> datetime | None:
+        """When to look again, unless something wakes the scheduler before."""
+        return self._wake_at
+
+    def remove_job(self, job_id: str) -> None:
+        """Take note that a run was handed on. Raises DurableError for everything else."""
+        if not self.let_go(job_id):
+            _refuse(f"removing {job_id!r}", "remove_job(id) or cancel_job(id)")
+
+    def let_go(self, run_id: str) -> bool:
+        """Forget a run that was handed out; False where it was not."""
+        try:
+            self._handed_out.remove(run_id)
+        except KeyError:
+            return False
+        return True
+
+    # What the daemon calls.
+
+    def close(self) -> None:
+        """Claim nothing any more."""
+        self._closed = True
+
+    def give_back(self) -> int:
+        """Give back the claims the executor will not start; returns how many were still ours."""
+        claims = self._executor.take_back()
+        if not claims:
+            return 0
+        with self._store.begin() as connection:
+            released: int = self._store.claims.release(connection, claims)
+        log.info(
+            "%d claimed jobs that could not start soon were given back",
+            released,
+            extra={"action": "given_back", "number": released},
+        )
+        return released
+
+    def _claim(self, now: datetime) -> list[Run]:
+        self.give_back()
+        if not self._held():
+            self._wake_in(self._poll_interval)
+            return []
+        room = self._executor.room()
+        if room <= 0:
+            self._wake_in(LONGEST_WAIT if self._executor.waiting else None)
+            return []
+        with self._store.read() as connection:
+            look = self._store.claims.look(connection, self._queues)
+        pause = self._poll_interval
+        if look.next_at is not None:
+            pause = min(pause, (look.next_at - look.now).total_seconds())
+        claims: Sequence[Claim] = ()
+        if not look.idle:
+            with self._store.begin() as connection:
+                claims = self._store.claims.take(connection, self._owner(), look, room)
+            if not claims:
+                # Locked by others, or paused in this moment: looking at once would spin.
+                pause = self._poll_interval
+        self._executor.fed(full=len(claims) >= room)
+        self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
+        taken_at = self._clock()
+        return [Run(claim, now, taken_at) for claim in claims]
+
+    def _wake_in(self, seconds: float | None) -> None:
+        if seconds is None:
+            self._wake_at = None
+        else:
+            self._wake_at = datetime.now(timezone.utc) + timedelta(seconds=max(seconds, 0.0))
+
+    def _complain(self, text: str, action: str, *, with_traceback: bool = False) -> None:
+        """Log a kind of failure once, however often it is met before the next success."""
+        if action != self._complaint:
+            log.error(
+                "%s; trying again every %g s",
+                text,
+                self._poll_interval,
+                exc_info=with_traceback,
+                extra={"action": action},
+            )
+        self._complaint = action
+
+    def _recovered(self) -> None:
+        if self._complaint is not None:
+            log.info("the store is there again, jobs go on", extra={"action": "store_back"})
+        self._complaint = None
+
+    # What people call.
+
+    def lookup_job(self, job_id: str) -> View | None:
+        """A stored job or schedule, to look at; None where there is none. Or StoreUnavailable."""
+        with self._store.read() as connection:
+            job = self._store.jobs.get(connection, job_id)
+            if job is not None:
+                return view_of_job(job, self._scheduler, self._alias)
+            schedule = self._store.schedules.get(connection, job_id)
+        if schedule is None:
+            return None
+        return view_of_schedule(schedule, self._scheduler, self._alias)
+
+    def get_all_jobs(self) -> list[View]:
+        """Schedules and waiting jobs, to look at, by next run time. May raise StoreUnavailable."""
+        with self._store.read() as connection:
+            jobs = self._store.jobs.list(connection, state=SCHEDULED, limit=LARGEST_VIEW)
+            schedules = self._store.schedules.list(connection)
+        views = [view_of_job(job, self._scheduler, self._alias) for job in jobs]
+        views += [view_of_schedule(found, self._scheduler, self._alias) for found in schedules]
+        far = datetime.max.replace(tzinfo=timezone.utc)
+        return sorted(views, key=lambda view: view.next_run_time or far)
+
+    def add_job(self, job: Job) -> NoReturn:
+        """Refuse: raises DurableError naming the way."""
+        _refuse(f"adding {job.name!r}", "add_async_job, add_date_job, add_interval_job, ...")
+
+    def update_job(self, job: Job) -> NoReturn:
+        """Refuse: raises DurableError naming the way."""
+        _refuse(f"changing {job.id!r}", "modify_job, reschedule_job, pause_job or resume_job")
+
+    def remove_all_jobs(self) -> NoReturn:
+        """Refuse: raises DurableError naming the way."""
+        _refuse("removing all jobs", "remove_job(id)")
+
+
+def _refuse(what: str, instead: str) -> NoReturn:
+    raise DurableError(
+        f"{what} through APScheduler is refused: its view of the store is for reading; "
+        f"use registry.scheduler: {instead}"
+    )

@@ -1,0 +1,230 @@
+"""How an attempt ended, and what of it goes into the store: pure functions of the claim (daemon)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from random import Random
+from typing import Any, Final
+
+from .exceptions import BrokenJob, LostClaim
+from .records import (
+    BROKEN,
+    CANCELLED,
+    EXPIRED,
+    FAILED,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Claim,
+    Completion,
+)
+from .retry import Cancel, decide_retry
+from .times import parse_date, utcnow
+
+LONGEST_ERROR: Final = 16_000
+"""Characters of one traceback that are kept: the head says where it began, the tail what it was."""
+HEAD_OF_ERROR: Final = 4_000
+
+KEPT_ERRORS: Final = 50
+"""Attempts whose tracebacks are kept, the latest ones: the row is written anew at each attempt."""
+
+
+NOTES: Final = {
+    SUCCEEDED: (logging.DEBUG, "job %s succeeded%s"),
+    SCHEDULED: (logging.WARNING, "job %s is tried again: %s"),
+    FAILED: (logging.ERROR, "job %s failed: %s"),
+    BROKEN: (logging.ERROR, "job %s is broken: %s"),
+    CANCELLED: (logging.INFO, "job %s was cancelled: %s"),
+    EXPIRED: (logging.WARNING, "job %s expired%s"),
+    RUNNING: (logging.WARNING, "job %s was lost: %s"),
+}
+"""What is logged of an outcome, with its error. Success is silent but for debugging: at ten
+thousand jobs a second a line for each would be most of the work."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How one attempt ended.
+
+    ``state`` is the job's, ``scheduled`` for another attempt. ``completion`` is None where nothing
+    is to be written any more: it was committed with the job's own transaction, or the claim was
+    lost. ``give_back`` is set where the job was not run: the seconds until it is due again.
+    """
+
+    state: str
+    result: Any = None
+    error: BaseException | None = None
+    completion: Completion | None = None
+    give_back: float | None = None
+
+
+def too_late(claim: Claim, now: datetime) -> str | None:
+    """Say why a job must not run any more at ``now``; None where it may.
+
+    An expired one never runs. The misfire grace is for the first attempt: a retry, or what a crash
+    left behind, had been in time.
+    """
+    expires = claim.options.get("expires")
+    if expires is not None:
+        end = (
+            datetime.fromisoformat(expires)
+            if isinstance(expires, str)
+            else claim.run_at + timedelta(seconds=expires)
+        )
+        if now > end:
+            return f"expired at {end.isoformat(' ', 'seconds')}, before it could run"
+    grace = claim.options.get("misfire_grace_time")
+    if grace is not None and claim.attempt == 0 and claim.crashes == 0:
+        late = (now - claim.run_at).total_seconds()
+        if late > grace:
+            return f"{late:.0f} s late, its misfire_grace_time is {grace:g} s"
+    return None
+
+
+def expired(claim: Claim, reason: str) -> Outcome:
+    """The outcome of a job that came too late."""
+    completion = completion_of(claim, EXPIRED, attempt=claim.attempt, error=reason)
+    return Outcome(state=EXPIRED, completion=completion)
+
+
+def broken(claim: Claim, error: BaseException, started_at: datetime | None = None) -> Outcome:
+    """The outcome of a job that could not even be called: it is kept, and uses up no attempt."""
+    completion = completion_of(
+        claim, BROKEN, attempt=claim.attempt, started_at=started_at, error=describe_error(error)
+    )
+    return Outcome(state=BROKEN, error=error, completion=completion)
+
+
+def succeeded(claim: Claim, result: Any, *, text: str | None, **fields: Any) -> Outcome:
+    """The outcome of a job that returned ``result``, which is stored as ``text``."""
+    completion = completion_of(claim, SUCCEEDED, attempt=claim.attempt + 1, result=text, **fields)
+    return Outcome(state=SUCCEEDED, result=result, completion=completion)
+
+
+def raised(
+    claim: Claim,
+    error: BaseException,
+    *,
+    started_at: datetime,
+    userdata: str | None,
+    rng: Random,
+    zone: tzinfo,
+) -> Outcome:
+    """The outcome of a job that raised: another attempt, or its end."""
+    if isinstance(error, LostClaim):
+        return Outcome(state=RUNNING, error=error)
+    if isinstance(error, BrokenJob):
+        return broken(claim, error, started_at)
+    fields: dict[str, Any] = {"attempt": claim.attempt + 1, "started_at": started_at}
+    fields["userdata"] = userdata
+    if isinstance(error, Cancel):
+        completion = completion_of(claim, CANCELLED, error=str(error), **fields)
+        return Outcome(state=CANCELLED, error=error, completion=completion)
+    fields["error"] = describe_error(error)
+    again = decide_retry(
+        error,
+        attempt=claim.attempt + 1,
+        max_attempts=claim.max_attempts,
+        backoff=claim.options.get("backoff"),
+        rng=rng,
+    )
+    if again is None:
+        return Outcome(state=FAILED, error=error, completion=completion_of(claim, FAILED, **fields))
+    due_at = None
+    if again.date is not None:
+        try:
+            due_at = parse_date(again.date, now=utcnow(), zone=zone)
+        except ValueError as unreadable:
+            fields["error"] += f"{unreadable}\n"
+            completion = completion_of(claim, FAILED, **fields)
+            return Outcome(state=FAILED, error=unreadable, completion=completion)
+    completion = completion_of(
+        claim,
+        SCHEDULED,
+        due_at=due_at,
+        delay=again.delay,
+        max_attempts=again.max_attempts,
+        **fields,
+    )
+    return Outcome(state=SCHEDULED, error=error, completion=completion)
+
+
+def note(log: logging.Logger, claim: Claim, outcome: Outcome) -> None:
+    """Log how an attempt ended."""
+    level, text = NOTES[outcome.state]
+    if not log.isEnabledFor(level):
+        return
+    log.log(
+        level,
+        text,
+        claim.id,
+        "" if outcome.error is None else repr(outcome.error),
+        exc_info=outcome.error if outcome.state == FAILED else None,
+        extra={"action": outcome.state, "job": claim.id, "queue": claim.queue},
+    )
+
+
+def completion_of(claim: Claim, state: str, **fields: Any) -> Completion:
+    """The completion of this claim; what ``fields`` does not say stays as it was.
+
+    ``error`` is one more error's text. A job whose row is to go when it has ended goes.
+    """
+    error = fields.pop("error", None)
+    if fields.get("userdata") is None:
+        fields["userdata"] = claim.userdata
+    delete = fields.pop("delete", False)
+    if claim.options and state != SCHEDULED:
+        delete = delete or is_deleted_after(claim)
+    return Completion(
+        id=claim.id,
+        owner=claim.owner,
+        claim_no=claim.claim_no,
+        state=state,
+        errors=claim.errors if error is None else with_error(claim.errors, error),
+        started_at=fields.pop("started_at", None),
+        max_attempts=fields.pop("max_attempts", claim.max_attempts),
+        delete=delete,
+        **fields,
+    )
+
+
+def is_deleted_after(claim: Claim) -> bool:
+    """Tell whether the row goes when the job ends."""
+    return bool(
+        claim.options.get("delete_after")
+        or claim.options.get("behavior") == "DELETE_AFTER_PROCESSING"
+    )
+
+
+def with_error(errors: str | None, text: str) -> str:
+    """The stored JSON list of an attempt's errors, with one more.
+
+    NUL and lone surrogates come out escaped, so that every database takes them.
+    """
+    return json.dumps([*json.loads(errors or "[]"), shortened(text)][-KEPT_ERRORS:])
+
+
+def shortened(text: str) -> str:
+    """A text of bounded size, cut in its middle."""
+    if len(text) <= LONGEST_ERROR:
+        return text
+    tail = LONGEST_ERROR - HEAD_OF_ERROR
+    cut = len(text) - LONGEST_ERROR
+    return f"{text[:HEAD_OF_ERROR]}\n... {cut} characters left out ...\n{text[-tail:]}"
+
+
+def describe_error(error: BaseException) -> str:
+    """The traceback as people read it, beginning at the job's own code."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and _is_ours(frames):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def _is_ours(frames: Any) -> bool:
+    name = frames.tb_frame.f_globals.get("__name__", "")
+    return str(name).startswith("pyramid_durable.")

@@ -1,0 +1,75 @@
+"""How many jobs a daemon claims ahead of its threads: pure arithmetic (daemon)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from .records import Claim
+
+BUFFERED_SECONDS: Final = 0.1
+"""How much work to claim ahead. A claim's round trip is a few milliseconds, on a busy database some
+tens: with less the threads would run dry, with more a job waits here that is free elsewhere."""
+
+LONGEST_WAIT: Final = 0.2
+"""How long (s) a claimed job may wait for a thread before it is given back. Twice what is buffered
+on purpose, so that an estimate which is a little off does not send jobs back and forth."""
+
+LARGEST_BUFFER: Final = 1000
+"""Claims waiting for a thread, at most. One claim of this size is far beyond where larger batches
+still pay, and it bounds what one transaction locks and what a crash leaves to be rescued."""
+
+FIRST_GUESS: Final = 0.02
+"""Seconds a job takes, as long as none has been measured: it buffers 5 jobs a thread."""
+
+REMEMBERED_JOBS: Final = 50
+"""The weight (in jobs) of what was measured before against a new measurement."""
+
+
+class Takes(Protocol):
+    """What a job store asks of the executor it claims for."""
+
+    @property
+    def waiting(self) -> int:
+        """How many claims wait for a thread."""
+
+    def room(self) -> int:
+        """How many jobs to claim now."""
+
+    def fed(self, *, full: bool) -> None:
+        """Be told whether the claim filled the room."""
+
+    def take_back(self) -> list[Claim]:
+        """The claims that are to be given back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """The measured seconds a job takes on its thread, from one job's start to the next."""
+
+    seconds: float = FIRST_GUESS
+
+    def after(self, jobs: int, seconds: float) -> Pace:
+        """The pace after ``jobs`` more, which took ``seconds`` of their threads together."""
+        if jobs <= 0:
+            return self
+        share = jobs / (jobs + REMEMBERED_JOBS)
+        return Pace(seconds=self.seconds + share * (seconds / jobs - self.seconds))
+
+
+def buffer_size(pace: Pace, *, moving: int) -> int:
+    """How many claims to keep waiting, where ``moving`` threads are not held up by a slow job."""
+    if moving <= 0:
+        return 0
+    return min(LARGEST_BUFFER, int(moving * BUFFERED_SECONDS / max(pace.seconds, 1e-6)))
+
+
+def room(*, idle: int, waiting: int, buffer: int) -> int:
+    """How many jobs to claim now: for the idle threads, and to fill the buffer up.
+
+    While every thread is busy and half of the buffer is left there is none: a few hundred in one
+    claim cost little more than a few.
+    """
+    if not idle and waiting > buffer // 2:
+        return 0
+    return max(0, idle + buffer - waiting)

@@ -1,0 +1,237 @@
+"""The completion writer: how attempts ended, written in batches by one thread (daemon)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from .exceptions import StoreUnavailable
+from .records import FAILED, Claim, Completion
+
+log = logging.getLogger(__name__)
+
+LARGEST_BATCH: Final = 1000
+"""Rows in one statement. Larger ones gain nothing and hold their row locks longer."""
+
+LINGER: Final = (0.002, 0.02)
+"""Seconds to let a batch grow, when the last one was small and when it was not. A transaction costs
+as much as some hundred rows, and nobody waits for a completion; but a lone job's should show soon."""
+
+BUSY_BATCH: Final = 10
+"""A batch from this size on means more is coming."""
+
+FIRST_RETRY: Final = 0.1
+LONGEST_RETRY: Final = 5.0
+"""Seconds between tries while the store is away: a failover takes some seconds, and when it is over
+the leases of what waits here are running."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GiveBack:
+    """A claim to be given back unstarted, due again after ``delay`` seconds."""
+
+    claim: Claim
+    delay: float
+
+
+Ending = Completion | GiveBack
+
+
+class Recorder:
+    """Takes endings from any thread and writes them; none is lost while the process lives.
+
+    Endings that wait are written together. While the store is away they are kept and tried again.
+    A batch that the database refuses for what is in it is split, so that only the one it cannot
+    take is replaced by a failure that says so.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        # An Event in the queue is set when all before it is written; None ends the thread.
+        self._queue: SimpleQueue[Ending | threading.Event | None] = SimpleQueue()
+        self._hurry = threading.Event()
+        self._quit = threading.Event()
+        self._in_hand = 0
+        self._away = False
+        self._thread = threading.Thread(target=self._work, name="durable-recorder", daemon=True)
+
+    def start(self) -> None:
+        """Start the writer's thread."""
+        self._thread.start()
+
+    def add(self, ending: Ending) -> None:
+        """Hand over an ending; returns at once."""
+        self._queue.put(ending)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was handed over is written; False when the time was up first."""
+        written = threading.Event()
+        self._hurry.set()
+        self._queue.put(written)
+        return written.wait(timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """Write what is left and end the thread; False when some of it could not be written.
+
+        What could not be is run again by the daemon that takes the work over.
+        """
+        self._hurry.set()
+        self._queue.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+            self._quit.set()
+            self._thread.join(LINGER[1])
+        left = self._in_hand
+        while not self._queue.empty():
+            left += isinstance(self._queue.get_nowait(), Ending)
+        if left:
+            log.error(
+                "%d endings of jobs could not be written before the end; these jobs run again",
+                left,
+                extra={"action": "completions_lost"},
+            )
+        return not left
+
+    def _work(self) -> None:
+        busy = last = False
+        while not last and not self._quit.is_set():
+            batch: list[Ending] = []
+            asked: list[threading.Event] = []
+            last = self._gather(batch, asked, LINGER[busy])
+            busy = len(batch) >= BUSY_BATCH
+            self._in_hand = len(batch)
+            if self._write_all(batch):
+                self._in_hand = 0
+                for written in asked:
+                    written.set()
+
+    def _gather(self, batch: list[Ending], asked: list[threading.Event], linger: float) -> bool:
+        """Collect what is in the queue, waiting for the first; tells whether it was the last."""
+        item = self._queue.get()
+        self._hurry.wait(linger)
+        self._hurry.clear()
+        while item is not None:
+            if isinstance(item, threading.Event):
+                asked.append(item)
+            else:
+                batch.append(item)
+            if len(batch) >= LARGEST_BATCH:
+                return False
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return False
+        return True
+
+    def _write_all(self, batch: Sequence[Ending]) -> bool:
+        """Write a batch, however often that has to be tried; False when told to give up."""
+        completions = [ending for ending in batch if isinstance(ending, Completion)]
+        given_back = [ending for ending in batch if isinstance(ending, GiveBack)]
+        written = not completions or self._insist(lambda: self._write(completions))
+        return written and (not given_back or self._insist(lambda: self._release(given_back)))
+
+    def _insist(self, write: Callable[[], None]) -> bool:
+        pause = FIRST_RETRY
+        while True:
+            try:
+                write()
+            except StoreUnavailable as error:
+                self._note_away(error)
+            else:
+                self._note_back()
+                return True
+            if self._quit.wait(pause):
+                return False
+            pause = min(pause * 2, LONGEST_RETRY)
+
+    def _write(self, completions: Sequence[Completion]) -> None:
+        try:
+            with self._store.begin() as connection:
+                accepted = self._store.completions.write(connection, completions)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, only one row may be to blame
+            self._split(completions, error)
+            return
+        if len(accepted) == len(completions):
+            return
+        for completion in completions:
+            if (completion.id, completion.claim_no) not in accepted:
+                note_lost(completion.id, completion.claim_no)
+
+    def _split(self, completions: Sequence[Completion], error: Exception) -> None:
+        """Find the completion the database cannot take, and write that its job failed instead."""
+        middle = len(completions) // 2
+        if middle:
+            for half in (completions[:middle], completions[middle:]):
+                self._insist(lambda half=half: self._write(half))  # type: ignore[misc]
+            return
+        (completion,) = completions
+        substitute = unwritable(completion, error)
+        extra = {"action": "completion_unwritable", "job": completion.id}
+        if substitute == completion:
+            log.critical("job %s: its end cannot be stored: %s", completion.id, error, extra=extra)
+            return
+        log.error(
+            "job %s: its end cannot be stored as it is: %s", completion.id, error, extra=extra
+        )
+        self._insist(lambda: self._write([substitute]))
+
+    def _release(self, given_back: Sequence[GiveBack]) -> None:
+        by_delay: dict[float, list[Claim]] = defaultdict(list)
+        for ending in given_back:
+            by_delay[ending.delay].append(ending.claim)
+        try:
+            with self._store.begin() as connection:
+                for delay, claims in by_delay.items():
+                    self._store.claims.release(connection, claims, delay=delay)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.critical(
+                "%d claims could not be given back",
+                len(given_back),
+                exc_info=True,
+                extra={"action": "release_failed"},
+            )
+
+    def _note_away(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning(
+                "ends of jobs wait for the store: %s", error, extra={"action": "completions_wait"}
+            )
+        self._away = True
+
+    def _note_back(self) -> None:
+        if self._away:
+            log.info("ends of jobs are written again", extra={"action": "completions_go_on"})
+        self._away = False
+
+
+def unwritable(completion: Completion, error: Exception) -> Completion:
+    """What to store where the end of an attempt cannot be stored: that, and nothing of its texts."""
+    return replace(
+        completion,
+        state=FAILED,
+        due_at=None,
+        delay=None,
+        result=None,
+        userdata=None,
+        errors='["how this attempt ended could not be stored; see the daemon\'s log"]',
+    )
+
+
+def note_lost(id: str, claim_no: int) -> None:
+    """Log that a job's end was dropped: the claim was no longer ours."""
+    log.warning(
+        "job %s: claim %d was lost to another daemon (or its end was written before the "
+        "connection broke); what this attempt wrote about the job is dropped",
+        id,
+        claim_no,
+        extra={"action": "claim_lost", "job": id},
+    )

@@ -1,0 +1,295 @@
+"""Running one claimed job: a row of steps with one outcome (daemon; scripts through run_due)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, Final
+
+from pyramid.util import DottedNameResolver
+from transaction import TransactionManager
+from transaction.interfaces import NoTransaction
+
+from .attempt import Attempt, invoke, load_entity
+from .completing import SessionEnd
+from .current import use_job
+from .definitions import load
+from .exceptions import UnknownFunction
+from .heartbeat import Heartbeat
+from .interfaces import IScheduler
+from .jobrequest import JobRequests
+from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_late
+from .records import BROKEN, EXPIRED, FAILED, SCHEDULED, Claim, JobInfo
+from .retry import IGNORE, OK, RETRY, Retry
+from .serializers import Serializer, resolve_serializer
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_PAUSE: Final = 2.0
+"""Seconds for which a job of an unknown function is left to others: a newer daemon that waits for
+work takes it within its poll, and this one is not kept busy by a thousand of them."""
+
+
+class Runner:
+    """Runs the claimed jobs of one application, each with a request and a transaction of its own.
+
+    ``run`` never raises: what a job raises is part of its outcome.
+    """
+
+    def __init__(self, registry: Any) -> None:
+        self._scheduler = registry.getUtility(IScheduler)
+        self._settings = self._scheduler.settings
+        self._store = self._scheduler.store
+        self._requests = JobRequests(registry, self._settings.dbsession)
+        self._serializers: dict[str, Serializer] = {}
+        self._running: dict[str, Attempt] = {}
+        self._unknown_since: dict[str, datetime] = {}
+        self._rng = Random()
+        delegator = self._settings.delegator
+        self._delegator = DottedNameResolver().resolve(delegator) if delegator else None
+        self._steps: tuple[Callable[[Attempt], Outcome | None], ...] = (
+            self._expire,
+            self._load,
+            self._open,
+            self._decode,
+            self._call,
+            self._commit,
+        )
+
+    def run(
+        self,
+        claim: Claim,
+        *,
+        waited: float = 0.0,
+        now: datetime | None = None,
+        delete_completed: bool = False,
+    ) -> Outcome:
+        """Run a job that was claimed ``waited`` seconds ago.
+
+        ``now`` takes the clock's place for expiry and misfire. With ``delete_completed`` the row
+        goes when the job succeeds.
+        """
+        began = claim.claimed_at + timedelta(seconds=waited)
+        attempt = Attempt(
+            claim, started_at=began, now=now or began, delete_completed=delete_completed
+        )
+        outcome: Outcome | None = None
+        try:
+            for step in self._steps:
+                outcome = step(attempt)
+                if outcome is not None:
+                    break
+        except BaseException as error:  # noqa: BLE001 - also a SystemExit ends only the job
+            outcome = self._undo(attempt, error)
+        finally:
+            self._close(attempt)
+        assert outcome is not None, "the last step ends every attempt"
+        note(log, claim, outcome)
+        return outcome
+
+    def ask_to_cancel(self, ids: Collection[str]) -> None:
+        """Let running jobs know that they are asked to stop."""
+        for id in ids:
+            attempt = self._running.get(id)
+            if attempt is not None and attempt.current is not None:
+                attempt.current.request_cancel()
+
+    # The steps, in their order. One that returns an outcome is the last.
+
+    def _expire(self, attempt: Attempt) -> Outcome | None:
+        reason = too_late(attempt.claim, attempt.now) if attempt.claim.options else None
+        return None if reason is None else expired(attempt.claim, reason)
+
+    def _load(self, attempt: Attempt) -> Outcome | None:
+        try:
+            attempt.definition = load(
+                attempt.claim.func, aliases=self._scheduler.aliases, allow=self._settings.allow
+            )
+        except UnknownFunction as error:
+            return self._leave_to_others(attempt.claim, error)
+        return None
+
+    def _open(self, attempt: Attempt) -> None:
+        attempt.manager = TransactionManager(explicit=True)
+        attempt.request = self._requests.open(attempt.manager)
+        attempt.manager.begin()
+
+    def _decode(self, attempt: Attempt) -> None:
+        claim, request, name = attempt.claim, attempt.request, self._settings.dbsession
+        serializer = self._serializer(claim.codec)
+        attempt.args, attempt.kwargs = serializer.load_call(
+            claim.payload, lambda ref: load_entity(request, name, ref)
+        )
+        attempt.prepare(serializer, self._scheduler, self._store)
+
+    def _call(self, attempt: Attempt) -> None:
+        assert attempt.current is not None
+        self._running[attempt.claim.id] = attempt
+        with use_job(attempt.current):
+            done = self._delegator is not None and self._delegator(
+                attempt.definition.func, attempt.args, attempt.kwargs
+            )
+            result = OK if done else invoke(attempt)
+        if result is RETRY:
+            raise Retry
+        attempt.result = None if result is OK or result is IGNORE else result
+
+    def _commit(self, attempt: Attempt) -> Outcome:
+        manager = attempt.manager
+        outcome = succeeded(
+            attempt.claim,
+            attempt.result,
+            started_at=attempt.started_at,
+            text=attempt.dump_result(self._settings.max_args_size),
+            userdata=attempt.dump_userdata(),
+            delete=attempt.delete_completed,
+        )
+        joined = attempt.joined()
+        if joined is not None and (joined.on_store or joined.commits):
+            completion = outcome.completion if joined.on_store else None
+            end = SessionEnd(self._store, joined, completion, manager)
+            _transaction_of(manager).join(end)
+        _transaction_of(manager).commit()
+        if joined is not None and joined.on_store:
+            return replace(outcome, completion=None)
+        return outcome
+
+    # What the steps need.
+
+    def _serializer(self, codec: str) -> Serializer:
+        found = self._serializers.get(codec)
+        if found is None:
+            found = self._scheduler.serializer
+            if codec != found.name:
+                found = resolve_serializer(codec, self._settings.secrets)
+            self._serializers[codec] = found
+        return found
+
+    def _leave_to_others(self, claim: Claim, error: UnknownFunction) -> Outcome:
+        """Give back a job whose function a newer daemon may know; in the end it is broken."""
+        seen = self._unknown_since.setdefault(claim.func, claim.claimed_at)
+        waited = (claim.claimed_at - max(seen, claim.run_at)).total_seconds()
+        if waited >= self._settings.unknown_grace:
+            return broken(claim, error)
+        return Outcome(state=SCHEDULED, error=error, give_back=UNKNOWN_PAUSE)
+
+    def _undo(self, attempt: Attempt, error: BaseException) -> Outcome:
+        """Roll back what the job did, and decide how it goes on."""
+        if attempt.manager is not None:
+            try:
+                attempt.manager.abort()
+            except NoTransaction:
+                pass
+            except Exception:
+                log.exception("job %s: rolling back failed", attempt.claim.id)
+        return raised(
+            attempt.claim,
+            error,
+            started_at=attempt.started_at,
+            userdata=attempt.dump_userdata(),
+            rng=self._rng,
+            zone=self._settings.zone,
+        )
+
+    def _close(self, attempt: Attempt) -> None:
+        """Leave nothing behind, however the attempt ended."""
+        self._running.pop(attempt.claim.id, None)
+        if attempt.request is None:
+            return
+        try:
+            attempt.finish_progress()
+            self._requests.close(attempt.request)
+        except Exception:
+            log.exception(
+                "job %s: cleaning up failed",
+                attempt.claim.id,
+                extra={"action": "cleanup_failed", "job": attempt.claim.id},
+            )
+
+
+def _transaction_of(manager: TransactionManager) -> Any:
+    """The transaction to commit; a new one where the job has ended its own by itself."""
+    try:
+        return manager.get()
+    except NoTransaction:
+        return manager.begin()
+
+
+def run_due(
+    registry: Any,
+    *,
+    now: datetime | None = None,
+    delete_completed: bool = False,
+    ignore_errors: bool = True,
+    queues: Sequence[str] | None = None,
+) -> list[JobInfo]:
+    """Run what is due in this thread, one job at a time, by priority, then time; see the facade.
+
+    Each job runs once: one that is due again by then, for its next attempt, is left waiting. While
+    it works it is a daemon like others, with a lease of its own.
+    """
+    scheduler = registry.getUtility(IScheduler)
+    settings, store = scheduler.settings, scheduler.store
+    queues = tuple(queues or settings.queues)
+    runner = Runner(registry)
+    heart = Heartbeat(
+        store,
+        queues=queues,
+        label=settings.id,
+        interval=settings.heartbeat,
+        lease=settings.lease,
+        poison_limit=settings.poison_limit,
+    )
+    done: dict[str, JobInfo] = {}
+    again: list[Claim] = []
+    heart.start()
+    try:
+        while (claim := _claim_one(store, queues, heart.incarnation, now)) is not None:
+            if claim.id in done:
+                again.append(claim)
+                continue
+            before = scheduler.get_job(claim.id)
+            outcome = runner.run(claim, now=now, delete_completed=delete_completed)
+            _record(store, claim, outcome)
+            if outcome.state == EXPIRED:
+                continue
+            done[claim.id] = scheduler.get_job(claim.id) or replace(
+                before, state=outcome.state, attempt=claim.attempt + 1, result=outcome.result
+            )
+            if not ignore_errors and is_failure(outcome) and outcome.error is not None:
+                raise outcome.error
+    finally:
+        if again:
+            with store.begin() as connection:
+                store.claims.release(connection, again)
+        heart.stop()
+    return list(done.values())
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Whether the job went wrong; one that asked for another attempt, or cancelled itself, not."""
+    if isinstance(outcome.error, Retry):
+        return outcome.state == FAILED
+    return outcome.state in (FAILED, BROKEN, SCHEDULED)
+
+
+def _claim_one(store: Any, queues: Sequence[str], owner: str, now: datetime | None) -> Claim | None:
+    as_of = {} if now is None else {"now": now}
+    with store.read() as connection:
+        look = store.claims.look(connection, queues, **as_of)
+    if look.idle:
+        return None
+    with store.begin() as connection:
+        claims = store.claims.take(connection, owner, look, 1)
+    return claims[0] if claims else None
+
+
+def _record(store: Any, claim: Claim, outcome: Outcome) -> None:
+    with store.begin() as connection:
+        if outcome.give_back is not None:
+            store.claims.release(connection, [claim], delay=outcome.give_back)
+        elif outcome.completion is not None:
+            store.completions.write(connection, [outcome.completion])

@@ -1,0 +1,114 @@
+"""Jobs as APScheduler sees them: claimed ones that it hands out, stored ones to look at (daemon)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
+
+from .records import Claim, StoredJob, StoredSchedule
+from .triggers import Trigger, describe, from_json
+
+
+class Once(BaseTrigger):
+    """Fires at one time and never again. A run's recurrence is the store's business."""
+
+    def __init__(self, at: datetime | None = None) -> None:
+        self.at = at
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        return self.at if previous is None else None
+
+    def __str__(self) -> str:
+        return "once" if self.at is None else f"date[{self.at.isoformat(' ', 'seconds')}]"
+
+
+class Recurring(BaseTrigger):
+    """The trigger of a stored schedule."""
+
+    def __init__(self, trigger: Trigger) -> None:
+        self.trigger = trigger
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        return self.trigger.next_after(previous or now)
+
+    def __str__(self) -> str:
+        return describe(self.trigger)
+
+
+def _by_the_runner(*args: Any, **kwargs: Any) -> None:
+    """Stand in for the function of a job: only the runner knows how to call it."""
+    raise RuntimeError(
+        "a stored job is not called through APScheduler; use registry.scheduler.run_job(id)"
+    )
+
+
+class Run(Job):
+    """One claimed job on its way through APScheduler to the executor.
+
+    It is due at the very ``now`` it was asked for: the database's clock, which decided that it is
+    due, may lead this machine's. What is the same in every run stands on the class and hides the
+    slots below it; ``Job``'s own constructor inspects the function's signature for each job.
+    """
+
+    __slots__ = ("claim", "id", "name", "next_run_time", "taken_at")
+
+    trigger: Final = Once()
+    coalesce: Final = True
+    max_instances: Final = 1
+    misfire_grace_time: Final = None
+    executor: Final = "default"
+    func: Final = staticmethod(_by_the_runner)
+    func_ref: Final = "pyramid_durable.runs:_by_the_runner"
+    args: Final = ()
+    kwargs: Final[dict[str, Any]] = {}
+    _scheduler: Final = None
+    _jobstore_alias: Final = "default"
+
+    def __init__(self, claim: Claim, now: datetime, taken_at: float) -> None:
+        self.claim = claim
+        self.taken_at = taken_at
+        self.id = f"{claim.id}#{claim.claim_no}"
+        self.name = claim.name or claim.func
+        self.next_run_time = now
+
+
+class View(Job):
+    """A stored job or schedule, to be read: whatever changes it goes to the store and is refused."""
+
+    def __init__(
+        self, scheduler: Any, alias: str, id: str, name: str, trigger: BaseTrigger
+    ) -> None:
+        self._scheduler = scheduler
+        self._jobstore_alias = alias
+        self.id = id
+        self.name = name
+        self.trigger = trigger
+        self.func = _by_the_runner
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.coalesce = True
+        self.max_instances: int | None = 1
+        self.misfire_grace_time = None
+        self.executor = "default"
+
+
+def view_of_job(job: StoredJob, scheduler: Any, alias: str) -> View:
+    """Show a stored job; it has a next run time while it waits."""
+    view = View(scheduler, alias, job.id, job.name or job.func, Once(job.run_at))
+    view.func_ref = job.func
+    view.next_run_time = job.due_at
+    return view
+
+
+def view_of_schedule(schedule: StoredSchedule, scheduler: Any, alias: str) -> View:
+    """Show a stored schedule; it has no next run time while it is paused, or when it has ended."""
+    trigger = Recurring(from_json(schedule.trigger))
+    view = View(scheduler, alias, schedule.id, schedule.job.name or schedule.job.func, trigger)
+    view.func_ref = schedule.job.func
+    view.coalesce = schedule.coalesce
+    view.max_instances = schedule.max_instances
+    view.next_run_time = None if schedule.paused else schedule.next_run_at
+    return view

@@ -1,0 +1,1 @@
+"""The commands pscheduler and pjobs."""

@@ -1,0 +1,88 @@
+"""What the commands share: their first arguments, loading the application, how errors end them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
+from pyramid.paster import bootstrap, setup_logging
+
+from ..exceptions import DurableError
+from ..interfaces import IScheduler
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+
+
+class CommandFailed(Exception):
+    """Raised to end a command with one line on stderr and exit code 1."""
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that Pyramid's own scripts begin with."""
+    parser.add_argument(
+        "config_uri", help="the URI to the configuration file, ini#name for one app"
+    )
+
+
+def add_config_vars(parser: argparse.ArgumentParser) -> None:
+    """The ``key=value`` arguments, for the ini's own %(key)s."""
+    parser.add_argument(
+        "config_vars",
+        nargs="*",
+        default=(),
+        metavar="key=value",
+        help="variables for the configuration file",
+    )
+
+
+def parse_vars(parser: argparse.ArgumentParser, texts: Sequence[str]) -> dict[str, str]:
+    """Read ``key=value`` arguments; anything else is wrong usage."""
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            parser.error(f"{text!r}: expected key=value")
+        pairs[key] = value
+    return pairs
+
+
+def load_registry(config_uri: str, config_vars: dict[str, str], script: str) -> Any:
+    """Configure logging and the application; returns its registry.
+
+    The application sees the command's name as ``__script__`` in its global settings, as with
+    Pyramid's own scripts. Nothing of the request it was loaded with stays current.
+    """
+    config_vars.setdefault("__script__", script)
+    setup_logging(config_uri, global_conf=config_vars)
+    environment = bootstrap(config_uri, options=config_vars)
+    environment["closer"]()
+    registry = environment["registry"]
+    if registry.queryUtility(IScheduler) is None:
+        raise CommandFailed(
+            f"{config_uri}: this application does not include pyramid_durable "
+            "(config.include('pyramid_durable'), or pyramid.includes in the ini)"
+        )
+    return registry
+
+
+def run_command(name: str, command: Callable[[], int]) -> int:
+    """Run a command; what fails is told in one line on stderr. Returns the exit code."""
+    try:
+        return command()
+    except ConfigurationExecutionError as error:
+        return _failed(name, error.evalue)
+    except (CommandFailed, DurableError, ConfigurationError, OSError, LookupError) as error:
+        return _failed(name, error)
+    except BrokenPipeError:
+        return DONE
+
+
+def _failed(name: str, error: BaseException) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"{name}: {text}", file=sys.stderr)
+    return FAILED

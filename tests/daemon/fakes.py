@@ -1,0 +1,152 @@
+"""Stand-ins for the store and the scheduler, for tests of single parts of the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from datetime import datetime, timezone
+
+from pyramid_durable.exceptions import StoreUnavailable
+from pyramid_durable.records import SUCCEEDED, Claim, Completion
+from pyramid_durable.store import Look
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+
+
+def eventually(condition, *, timeout=5.0):
+    """Wait until ``condition()`` is true; returns its value, or fails after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not true after {timeout} s")
+        pause.wait(0.002)
+
+
+def claim(id="job", **changes):
+    fields = {
+        "id": id,
+        "owner": "me",
+        "claim_no": 1,
+        "func": "pkg.mod:func",
+        "payload": "[[],{}]",
+        "codec": "json",
+        "queue": "default",
+        "name": None,
+        "kind": "async",
+        "priority": 5,
+        "run_at": NOON,
+        "claimed_at": NOON,
+        "attempt": 0,
+        "max_attempts": 1,
+        "crashes": 0,
+        "group": None,
+        "schedule_id": None,
+        "fire_at": None,
+        "userdata": None,
+        "errors": None,
+        "options": {},
+    }
+    return Claim(**{**fields, **changes})
+
+
+def completion(id="job", **changes):
+    fields = {"id": id, "owner": "me", "claim_no": 1, "state": SUCCEEDED, "attempt": 1}
+    return Completion(**{**fields, "started_at": NOON, **changes})
+
+
+class Clock:
+    """A clock that tests turn."""
+
+    def __init__(self, now=1000.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+class FakeStore:
+    """The verbs the daemon uses, over lists; ``away`` makes it unreachable."""
+
+    def __init__(self):
+        self.away = False
+        self.due = []
+        self.next_at = None
+        self.released = []
+        self.written = []
+        self.batches = []
+        self.looks = 0
+        self.takes = 0
+        self.refuse = lambda batch: None
+        self.lost = set()
+        self.alive = set()
+        self.rescues = []
+        self.cancelled = set()
+        self.claims = self.completions = self.daemons = self.jobs = self
+
+    @contextlib.contextmanager
+    def begin(self):
+        if self.away:
+            raise StoreUnavailable("the store is away")
+        yield "connection"
+
+    read = begin
+
+    def look(self, connection, queues):
+        self.looks += 1
+        due = (("default", 5),) if self.due else ()
+        return Look(
+            now=NOON, queues=tuple(queues), due=due, next_at=self.next_at, schedules_due=False
+        )
+
+    def take(self, connection, owner, look, limit):
+        self.takes += 1
+        taken, self.due = self.due[:limit], self.due[limit:]
+        return taken
+
+    def release(self, connection, claims, *, delay=0.0):
+        self.released.extend((each, delay) for each in claims)
+        return len(claims)
+
+    def write(self, connection, completions):
+        self.batches.append(len(completions))
+        self.refuse(completions)
+        self.written.extend(completions)
+        return {(each.id, each.claim_no) for each in completions if each.id not in self.lost}
+
+    def register(self, connection, info):
+        self.alive.add(info.incarnation)
+
+    def beat(self, connection, incarnation):
+        return incarnation in self.alive
+
+    def leave(self, connection, incarnation):
+        self.alive.discard(incarnation)
+
+    def rescue(self, connection, *, lease, poison_limit):
+        rescued, self.rescues = self.rescues, []
+        return rescued
+
+    def cancel_requested(self, connection, ids):
+        return self.cancelled & set(ids)
+
+
+class FakeScheduler:
+    """What an executor needs of APScheduler."""
+
+    def __init__(self):
+        self.wakeups = 0
+        self.events = []
+
+    def _create_lock(self):
+        return threading.RLock()
+
+    def _dispatch_event(self, event):
+        self.events.append(event)
+
+    def wakeup(self):
+        self.wakeups += 1

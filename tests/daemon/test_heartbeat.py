@@ -1,0 +1,142 @@
+import pytest
+
+from pyramid_durable.exceptions import StoreUnavailable
+from pyramid_durable.heartbeat import Heartbeat, default_label
+from pyramid_durable.store import Rescued
+
+from .fakes import Clock, FakeStore, claim, eventually
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make(store, clock):
+    made = []
+
+    def make(**changes):
+        options = {"queues": ["default"], "label": "here", "interval": 60.0, "lease": 16.0}
+        heart = Heartbeat(store, **{**options, "poison_limit": 3, "clock": clock, **changes})
+        made.append(heart)
+        heart.start()
+        return heart
+
+    yield make
+    for heart in made:
+        heart.stop()
+
+
+def test_the_lease_is_held_for_most_of_its_time(make, clock):
+    heart = make()
+    assert heart.held()
+    clock.now += 11.9
+    assert heart.held()
+    clock.now += 0.2
+    assert not heart.held()
+    heart.beat()
+    assert heart.held()
+
+
+def test_a_lease_that_cannot_be_renewed_ends_before_others_take_over(make, store, clock):
+    heart = make()
+    store.away = True
+    clock.now += 10
+    with pytest.raises(StoreUnavailable):
+        heart.beat()
+    assert heart.held()
+    clock.now += 4
+    assert not heart.held()
+
+
+def test_each_start_is_a_new_incarnation(make, store):
+    one, two = make(), make()
+    assert one.incarnation != two.incarnation
+    assert store.alive == {one.incarnation, two.incarnation}
+
+
+def test_declared_dead_it_comes_back_as_another(make, store, caplog):
+    heart = make()
+    before = heart.incarnation
+    mine = claim(owner=before)
+    assert heart.holds(mine)
+    store.alive.clear()
+    heart.beat()
+    assert heart.incarnation != before
+    assert heart.incarnation in store.alive
+    assert heart.held()
+    assert not heart.holds(mine)
+    assert "declared dead" in caplog.text
+
+
+def test_it_says_when_the_lease_is_held_again(make, clock):
+    revivals = []
+    heart = make(revived=lambda: revivals.append(clock.now))
+    assert len(revivals) == 1
+    heart.beat()
+    assert len(revivals) == 1
+    clock.now += 20
+    heart.beat()
+    assert len(revivals) == 2
+
+
+def test_rescued_work_wakes_the_daemon(make, store, caplog):
+    revivals = []
+    heart = make(revived=lambda: revivals.append(1))
+    fields = {"queue": "default", "owner": "gone", "claim_no": 1, "crashes": 1, "ended": False}
+    store.rescues = [Rescued(id="left", **fields)]
+    heart.beat()
+    assert len(revivals) == 2
+    assert "job left: its daemon is gone" in caplog.text
+
+
+def test_running_jobs_hear_of_cancel_requests(make, store):
+    told = []
+    heart = make(running=lambda: [claim("a"), claim("b")], cancel=told.append)
+    store.cancelled = {"b", "other"}
+    heart.beat()
+    assert told == [{"b"}]
+
+
+def test_it_beats_by_itself_and_goes_on_after_an_outage(make, store, clock, caplog):
+    caplog.set_level("INFO")
+    store.away = False
+    heart = make(interval=0.01)
+    store.away = True
+    eventually(lambda: "cannot be renewed" in caplog.text)
+    clock.now += 20
+    assert not heart.held()
+    store.away = False
+    eventually(heart.held)
+    eventually(lambda: "renewed again" in caplog.text)
+    assert caplog.text.count("cannot be renewed") == 1
+
+
+def test_a_start_without_a_store_says_so(store, clock):
+    store.away = True
+    heart = Heartbeat(
+        store, queues=["default"], label=None, interval=1, lease=10, poison_limit=3, clock=clock
+    )
+    with pytest.raises(StoreUnavailable):
+        heart.start()
+    assert not heart.held()
+    heart.stop()
+
+
+def test_stopping_leaves_the_list(make, store):
+    heart = make()
+    heart.stop()
+    assert store.alive == set()
+    assert not heart.held()
+
+
+def test_the_default_label_says_where_to_look():
+    host, pid = default_label().rsplit(":", 1)
+    assert host
+    assert pid.isdigit()

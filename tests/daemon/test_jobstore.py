@@ -1,0 +1,189 @@
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from pyramid_durable.exceptions import DurableError
+from pyramid_durable.jobstore import DurableJobStore
+
+from .fakes import NOON, FakeStore, claim
+
+
+class Executor:
+    """An executor with as much room as it is told."""
+
+    def __init__(self):
+        self.space = 10
+        self.waiting = 0
+        self.full = None
+        self.overdue = []
+
+    def room(self):
+        return self.space
+
+    def fed(self, *, full):
+        self.full = full
+
+    def take_back(self):
+        claims, self.overdue = self.overdue, []
+        return claims
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def executor():
+    return Executor()
+
+
+@pytest.fixture
+def lease():
+    return {"held": True}
+
+
+@pytest.fixture
+def jobstore(store, executor, lease):
+    return DurableJobStore(
+        store,
+        queues=["default"],
+        executor=executor,
+        owner=lambda: "me",
+        held=lambda: lease["held"],
+        poll_interval=1.0,
+    )
+
+
+def now():
+    return datetime.now(timezone.utc)
+
+
+def pause(jobstore):
+    """Seconds until the job store wants to be asked again."""
+    at = jobstore.get_next_run_time()
+    return None if at is None else (at - now()).total_seconds()
+
+
+def test_due_jobs_are_claimed_within_the_room(jobstore, store, executor):
+    store.due = [claim(f"job-{number}") for number in range(15)]
+    runs = jobstore.get_due_jobs(now())
+    assert [run.claim.id for run in runs] == [f"job-{number}" for number in range(10)]
+    assert executor.full is True
+    assert len(jobstore.get_due_jobs(now())) == 5
+    assert executor.full is False
+
+
+def test_a_run_is_due_now_even_if_the_databases_clock_leads(jobstore, store):
+    moment = NOON - timedelta(days=1)
+    store.due = [claim("a", run_at=NOON)]
+    (run,) = jobstore.get_due_jobs(moment)
+    assert run._get_run_times(moment) == [moment]
+    assert run.id == "a#1"
+    assert run.trigger.get_next_fire_time(moment, moment) is None
+    with pytest.raises(RuntimeError, match="not called through APScheduler"):
+        run.func()
+
+
+def test_no_transaction_is_opened_where_nothing_is_due(jobstore, store):
+    assert jobstore.get_due_jobs(now()) == []
+    assert (store.looks, store.takes) == (1, 0)
+    assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
+
+
+def test_it_looks_again_when_the_next_job_is_due(jobstore, store):
+    store.next_at = NOON + timedelta(seconds=0.4)
+    jobstore.get_due_jobs(now())
+    assert pause(jobstore) == pytest.approx(0.4, abs=0.1)
+    store.next_at = NOON + timedelta(days=1)
+    jobstore.get_due_jobs(now())
+    assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
+
+
+def test_without_room_it_asks_nothing_and_waits_to_be_woken(jobstore, store, executor):
+    executor.space = 0
+    store.due = [claim()]
+    assert jobstore.get_due_jobs(now()) == []
+    assert store.looks == 0
+    assert jobstore.get_next_run_time() is None
+
+
+def test_claims_that_wait_are_looked_after_soon(jobstore, store, executor):
+    executor.space, executor.waiting = 0, 3
+    jobstore.get_due_jobs(now())
+    assert pause(jobstore) <= 0.2
+
+
+def test_an_empty_claim_does_not_spin(jobstore, store):
+    store.due = [claim()]
+    store.take = lambda connection, owner, look, limit: []
+    store.next_at = NOON
+    jobstore.get_due_jobs(now())
+    assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
+
+
+def test_overdue_claims_are_given_back(jobstore, store, executor):
+    executor.overdue = [claim("late")]
+    executor.space = 0
+    jobstore.get_due_jobs(now())
+    assert [(each.id, delay) for each, delay in store.released] == [("late", 0.0)]
+
+
+def test_nothing_is_claimed_on_a_lease_that_is_not_held(jobstore, store, lease):
+    lease["held"] = False
+    store.due = [claim()]
+    assert jobstore.get_due_jobs(now()) == []
+    assert store.looks == 0
+    assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
+
+
+def test_an_outage_is_logged_once_and_its_end_too(jobstore, store, caplog):
+    caplog.set_level("INFO")
+    store.away = True
+    for _ in range(5):
+        assert jobstore.get_due_jobs(now()) == []
+        assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
+    assert caplog.text.count("waiting for the store: the store is away") == 1
+    store.away = False
+    store.due = [claim()]
+    assert len(jobstore.get_due_jobs(now())) == 1
+    assert caplog.text.count("the store is there again") == 1
+
+
+def test_a_defect_does_not_end_the_loop(jobstore, store, caplog):
+    store.look = None
+    assert jobstore.get_due_jobs(now()) == []
+    assert "claiming failed" in caplog.text
+    assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
+
+
+def test_closed_it_claims_nothing(jobstore, store):
+    store.due = [claim()]
+    jobstore.close()
+    assert jobstore.get_due_jobs(now()) == []
+    assert jobstore.get_next_run_time() is None
+    assert store.looks == 0
+
+
+def test_only_runs_can_be_removed_and_only_once(jobstore, store):
+    store.due = [claim("a")]
+    (run,) = jobstore.get_due_jobs(now())
+    jobstore.remove_job(run.id)
+    with pytest.raises(DurableError, match=r"registry\.scheduler: remove_job\(id\)"):
+        jobstore.remove_job(run.id)
+    with pytest.raises(DurableError, match="reading"):
+        jobstore.remove_job("a")
+
+
+def test_writing_through_apscheduler_is_refused_and_points_to_the_facade(jobstore):
+    aps = BackgroundScheduler()
+    aps.add_jobstore(jobstore, "default")
+    aps.start(paused=True)
+    try:
+        with pytest.raises(DurableError, match="add_async_job"):
+            aps.add_job(print, "date")
+        with pytest.raises(DurableError, match="remove_job"):
+            aps.remove_all_jobs()
+    finally:
+        aps.shutdown()

@@ -1,0 +1,44 @@
+from pyramid_durable.pacing import LARGEST_BUFFER, Pace, buffer_size, room
+
+
+def test_a_buffer_holds_a_tenth_of_a_second_of_work():
+    assert buffer_size(Pace(seconds=0.01), moving=10) == 100
+    assert buffer_size(Pace(seconds=0.05), moving=10) == 20
+
+
+def test_slow_jobs_are_not_buffered():
+    assert buffer_size(Pace(seconds=5), moving=10) == 0
+
+
+def test_threads_that_are_held_up_do_not_count():
+    assert buffer_size(Pace(seconds=0.01), moving=0) == 0
+    assert buffer_size(Pace(seconds=0.01), moving=1) == 10
+
+
+def test_the_buffer_is_bounded_however_fast_jobs_are():
+    assert buffer_size(Pace(seconds=0), moving=10) == LARGEST_BUFFER
+
+
+def test_room_is_for_idle_threads_and_the_rest_of_the_buffer():
+    assert room(idle=3, waiting=0, buffer=0) == 3
+    assert room(idle=0, waiting=10, buffer=100) == 90
+    assert room(idle=0, waiting=0, buffer=0) == 0
+
+
+def test_there_is_no_room_while_busy_threads_have_half_a_buffer_left():
+    assert room(idle=0, waiting=51, buffer=100) == 0
+    assert room(idle=0, waiting=50, buffer=100) == 50
+
+
+def test_there_is_never_less_than_no_room():
+    assert room(idle=1, waiting=500, buffer=100) == 0
+
+
+def test_a_pace_follows_what_is_measured():
+    pace = Pace(seconds=0.02)
+    assert pace.after(0, 0.0) == pace
+    fast = pace.after(1000, 0.1)
+    assert fast.seconds < 0.002
+    slow = fast.after(1, 10.0)
+    assert fast.seconds < slow.seconds < 1.0
+    assert fast.after(500, 5000.0).seconds > 5.0

@@ -1,0 +1,129 @@
+import threading
+
+import pytest
+
+from pyramid_durable.recorder import GiveBack, Recorder
+from pyramid_durable.records import FAILED
+
+from .fakes import FakeStore, claim, completion, eventually
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def recorder(store):
+    recorder = Recorder(store)
+    yield recorder
+    recorder.stop(1)
+
+
+def test_what_waits_is_written_together(store, recorder):
+    for number in range(500):
+        recorder.add(completion(f"job-{number}"))
+    recorder.start()
+    assert recorder.flush(5)
+    assert [each.id for each in store.written] == [f"job-{number}" for number in range(500)]
+    assert len(store.batches) < 5
+
+
+def test_nothing_is_lost_while_the_store_is_away(store, recorder, caplog):
+    store.away = True
+    recorder.start()
+    recorder.add(completion("a"))
+    eventually(lambda: "ends of jobs wait for the store" in caplog.text)
+    recorder.add(completion("b"))
+    assert not recorder.flush(0.3)
+    assert caplog.text.count("ends of jobs wait") == 1
+    store.away = False
+    assert recorder.flush(5)
+    assert [each.id for each in store.written] == ["a", "b"]
+
+
+def test_a_batch_the_database_refuses_is_split(store, recorder):
+    def refuse(batch):
+        if any(each.result == "bad" for each in batch):
+            raise ValueError("cannot be stored")
+
+    store.refuse = refuse
+    for number in range(20):
+        recorder.add(completion(f"job-{number}", result="bad" if number == 7 else "good"))
+    recorder.start()
+    assert recorder.flush(5)
+    written = {each.id: each for each in store.written}
+    assert len(written) == 20
+    assert written["job-7"].state == FAILED
+    assert written["job-7"].result is None
+    assert "could not be stored" in written["job-7"].errors
+    assert all(each.result == "good" for each in store.written if each.id != "job-7")
+
+
+def test_a_completion_that_can_not_be_stored_at_all_does_not_stop_the_others(
+    store, recorder, caplog
+):
+    def refuse(batch):
+        if any(each.id == "bad" for each in batch):
+            raise ValueError("never")
+
+    store.refuse = refuse
+    recorder.start()
+    recorder.add(completion("bad"))
+    recorder.add(completion("good"))
+    assert recorder.flush(5)
+    assert [each.id for each in store.written] == ["good"]
+    assert "its end cannot be stored: never" in caplog.text
+
+
+def test_a_lost_claim_is_logged_and_dropped(store, recorder, caplog):
+    store.lost = {"b"}
+    recorder.start()
+    for id in "abc":
+        recorder.add(completion(id))
+    assert recorder.flush(5)
+    assert "job b: claim 1 was lost" in caplog.text
+    assert "job a" not in caplog.text
+
+
+def test_claims_are_given_back_with_their_delay(store, recorder):
+    recorder.start()
+    recorder.add(GiveBack(claim=claim("a"), delay=2.0))
+    recorder.add(GiveBack(claim=claim("b"), delay=0.0))
+    assert recorder.flush(5)
+    assert {(each.id, delay) for each, delay in store.released} == {("a", 2.0), ("b", 0.0)}
+
+
+def test_a_flush_covers_what_is_in_hand(store, recorder):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def refuse(batch):
+        entered.set()
+        assert go_on.wait(5)
+
+    store.refuse = refuse
+    recorder.start()
+    recorder.add(completion("a"))
+    assert entered.wait(5)
+    assert not recorder.flush(0.05)
+    go_on.set()
+    assert recorder.flush(5)
+
+
+def test_stopping_writes_what_is_left(store):
+    recorder = Recorder(store)
+    recorder.start()
+    for number in range(3000):
+        recorder.add(completion(f"job-{number}"))
+    assert recorder.stop(5)
+    assert len(store.written) == 3000
+
+
+def test_stopping_while_the_store_is_away_says_what_was_lost(store, caplog):
+    store.away = True
+    recorder = Recorder(store)
+    recorder.start()
+    recorder.add(completion("a"))
+    recorder.add(completion("b"))
+    assert not recorder.stop(0.2)
+    assert "2 endings of jobs could not be written" in caplog.text
