@@ -111,12 +111,12 @@ class Deployment:
         name = self.start(script, *arguments)
         return self.processes[name].wait(DEADLINE)
 
-    def signal(self, name: str, number: int) -> None:
+    def send(self, name: str, number: int) -> None:
         self.processes[name].send_signal(number)
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """End a process with a signal; returns its exit code."""
-        self.signal(name, number)
+        self.send(name, number)
         return self.processes[name].wait(DEADLINE)
 
     def log(self, name: str) -> str:
