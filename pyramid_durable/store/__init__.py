@@ -21,7 +21,7 @@ class Store(Database):
     def __init__(self, url: str, *, prefix: str = "durable_") -> None:
         super().__init__(url, prefix=prefix)
         self.jobs = Jobs(self)
-        self.schedules = Schedules(self)
+        self.schedules = Schedules(self, self.jobs)
         self.claims = Claims(self, self.schedules)
         self.completions = Completions(self)
         self.daemons = Daemons(self)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select, tuple_, update
+from sqlalchemy import Connection, Select, func, select, tuple_, update
 from sqlalchemy.sql.dml import Update
 
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .database import Database
-from .rows import to_claim
+from .rows import CLAIMED_COLUMNS, to_claim
 from .schedules import Schedules
 
 Due = tuple[str, int]
@@ -46,6 +46,7 @@ class Claims:
         self._db = database
         self._schedules = schedules
         self._job = database.tables.job
+        self._claimed = [self._job.c[name] for name in CLAIMED_COLUMNS]
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
 
     def look(self, connection: Connection, queues: Sequence[str]) -> Look:
@@ -126,7 +127,7 @@ class Claims:
 
     def _claim_rows(
         self, connection: Connection, owner: str, queue: str, priority: int, limit: int
-    ) -> Sequence[Row[Any]]:
+    ) -> Sequence[Any]:
         c = self._job.c
         picked = (
             select(c.id)
@@ -139,12 +140,12 @@ class Claims:
         clock = self._db.dialect.now().label("claimed_at")
         if self._db.dialect.update_returning:
             statement = self._claiming(owner).where(self._db.dialect.among(c.id, picked))
-            return connection.execute(statement.returning(self._job, clock)).all()
+            return connection.execute(statement.returning(*self._claimed, clock)).all()
         ids = connection.execute(picked).scalars().all()
         if not ids:
             return []
         connection.execute(self._claiming(owner).where(c.id.in_(ids)))
-        return connection.execute(select(self._job, clock).where(c.id.in_(ids))).all()
+        return connection.execute(select(*self._claimed, clock).where(c.id.in_(ids))).all()
 
     def _claiming(self, owner: str) -> Update:
         return update(self._job).values(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -19,8 +21,8 @@ from sqlalchemy import (
     literal,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.schema import Table
@@ -54,6 +56,12 @@ class StoreDialect:
     def prepare(self, engine: Engine) -> None:
         """Add what every connection of the store's own engine needs."""
 
+    now_sql: ClassVar[str]
+    """The database's clock in SQL; the parameter ``:now`` where the process's clock counts."""
+
+    after_sql: ClassVar[str]
+    """The moment ``{seconds}`` after it; where the process's clock counts, rows bring their time."""
+
     def now(self) -> ColumnElement[datetime]:
         """Return the database's clock, fixed for one statement so that an index can serve it."""
         raise NotImplementedError
@@ -61,6 +69,23 @@ class StoreDialect:
     def after(self, seconds: ColumnElement[float]) -> ColumnElement[datetime]:
         """Return the moment that many seconds after the database's clock (not with a local one)."""
         raise NotImplementedError
+
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+        """Return SQL for the table ``v`` of the rows in the JSON document ``:rows``.
+
+        A batch comes as one document, which the database takes apart in C: the statement's text
+        does not depend on the number of rows, so it is compiled and planned once.
+        """
+        raise NotImplementedError
+
+    def moment(self, value: datetime) -> str:
+        """Return a moment as text in a document: in UTC, in the form the database keeps."""
+        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def document(self, rows: Iterable[Mapping[str, Any]]) -> str:
+        """Return rows as the document of ``table_of_rows``; what is None is read as NULL."""
+        kept = [{name: one for name, one in row.items() if one is not None} for row in rows]
+        return json.dumps(kept, default=self.moment, separators=(",", ":"))
 
     def insert(self, table: Table) -> Insert:
         """Return the INSERT that ``inserts`` takes: one that passes over rows that exist."""
@@ -86,6 +111,8 @@ class StoreDialect:
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
+    now_sql = "statement_timestamp()"
+    after_sql = "statement_timestamp() + make_interval(secs => {seconds})"
 
     def now(self) -> ColumnElement[datetime]:
         return func.statement_timestamp(type_=UtcDateTime)
@@ -95,6 +122,13 @@ class PostgreSQL(StoreDialect):
         return func.statement_timestamp(type_=UtcDateTime).op("+", return_type=UtcDateTime())(
             interval
         )
+
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+        defined = _defined(columns, postgresql.dialect(), "")
+        return f"json_to_recordset(CAST(:rows AS json)) AS v({defined})"
+
+    def moment(self, value: datetime) -> str:
+        return value.isoformat()
 
     def insert(self, table: Table) -> Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
@@ -120,6 +154,8 @@ class SQLite(StoreDialect):
     names = ("sqlite",)
     skip_locked = False
     local_clock = True
+    now_sql = ":now"
+    after_sql = "NULL"
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         return {"connect_args": {"timeout": BUSY_TIMEOUT}}
@@ -141,6 +177,10 @@ class SQLite(StoreDialect):
     def now(self) -> ColumnElement[datetime]:
         return bindparam(None, callable_=utcnow, type_=UtcDateTime, unique=True)
 
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+        named = ", ".join(f"json_extract(value, '$.{one.name}') AS {one.name}" for one in columns)
+        return f"(SELECT {named} FROM json_each(:rows)) AS v"
+
     def insert(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
 
@@ -150,6 +190,8 @@ class MariaDB(StoreDialect):
 
     names = ("mysql", "mariadb")
     update_returning = False
+    now_sql = "UTC_TIMESTAMP(6)"
+    after_sql = "TIMESTAMPADD(MICROSECOND, {seconds} * 1000000, UTC_TIMESTAMP(6))"
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         # Under REPEATABLE READ a claim locks the gaps beside its rows and blocks inserts.
@@ -162,6 +204,10 @@ class MariaDB(StoreDialect):
         return func.timestampadd(
             text("MICROSECOND"), seconds * literal(1_000_000), self.now(), type_=UtcDateTime
         )
+
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+        defined = _defined(columns, mysql.dialect(), " PATH '$.{name}'")
+        return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({defined})) AS v"
 
     def insert(self, table: Table) -> Insert:
         return table.insert()
@@ -185,6 +231,13 @@ class MariaDB(StoreDialect):
             yield
         finally:
             connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+
+
+def _defined(columns: Sequence[Column[Any]], dialect: Dialect, path: str) -> str:
+    """Name columns with their types on this database, each followed by its path."""
+    return ", ".join(
+        f"{one.name} {one.type.compile(dialect)}{path.format(name=one.name)}" for one in columns
+    )
 
 
 DIALECTS: tuple[type[StoreDialect], ...] = (PostgreSQL, SQLite, MariaDB)

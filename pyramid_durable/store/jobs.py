@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Select,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
 
 from ..exceptions import DuplicateJob
 from ..records import CANCELLED, RUNNING, SCHEDULED, JobSpec, Progress, StoredJob
 from ..times import utcnow
 from .database import Database
-from .rows import job_values, to_stored_job
-
-NEW = {"state": SCHEDULED, "attempt": 0, "crashes": 0, "claim_no": 0}
-"""What is the same in every new job."""
+from .rows import JOB_COLUMNS, job_values, to_stored_job
 
 
 class Jobs:
@@ -28,80 +36,87 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._table = database.tables.job
-        insert = self._table.insert()
-        careful = database.dialect.insert(self._table)
-        self._insert = {
-            (False, False): insert.values(self._times(relative=False)),
-            (False, True): insert.values(self._times(relative=True)),
-            (True, False): careful.values(self._times(relative=False)),
-            (True, True): careful.values(self._times(relative=True)),
-        }
+        plain = self._insert_sql()
+        self._insert = text(plain)
+        self._insert_new = text(f"{plain} WHERE true ON CONFLICT DO NOTHING RETURNING id")
 
-    def _times(self, *, relative: bool) -> dict[str, Any]:
-        """The columns of a new job that SQL fills: its creation, and a time from now on."""
+    def _insert_sql(self) -> str:
+        """The INSERT of a batch: its times are SQL's, or come with the rows (a local clock)."""
         dialect = self._db.dialect
-        times: dict[str, Any] = {"created_at": dialect.now()}
-        if relative and not dialect.local_clock:
-            times["run_at"] = times["due_at"] = dialect.after(bindparam("delay"))
-        return times
+        given = [self._table.c[name] for name in JOB_COLUMNS]
+        delay: Column[float] = Column("delay", Double)
+        rows = dialect.table_of_rows([*given, self._table.c.run_at, delay])
+        names = ", ".join(JOB_COLUMNS)
+        run_at = f"COALESCE(v.run_at, {dialect.after_sql.format(seconds='v.delay')})"
+        return (
+            f"INSERT INTO {self._table.fullname} ({names}, run_at, due_at, created_at,"
+            " state, attempt, crashes, claim_no)"
+            f" SELECT {', '.join(f'v.{name}' for name in JOB_COLUMNS)}, {run_at}, {run_at},"
+            f" {dialect.now_sql}, '{SCHEDULED}', 0, 0, 0 FROM {rows}"
+        )
 
     def add(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
-        """Add jobs, all or none, in one statement for each kind of time and key.
+        """Add jobs, all or none, in one statement.
 
         Raises DuplicateJob, naming the id or key, when one exists (and is not to be replaced).
         """
-        groups: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
         for spec in specs:
             if spec.replace_existing:
                 self._make_way(connection, spec)
-            keyed = spec.chosen_id or spec.waiting_key is not None
-            groups.setdefault((keyed, spec.run_at is None), []).append(self._row(spec))
-        added: list[str] = []
-        for (keyed, relative), rows in sorted(groups.items(), reverse=True):
-            statement = self._insert[keyed, relative]
-            if keyed:
-                self._add_keyed(connection, statement, rows, added)
-            else:
-                connection.execute(statement, rows)
-
-    def _row(self, spec: JobSpec) -> dict[str, Any]:
-        row = {**NEW, **job_values(spec)}
-        run_at = spec.run_at
-        if run_at is None and self._db.dialect.local_clock:
-            run_at = utcnow() + timedelta(seconds=spec.delay)
-        if run_at is None:
-            row["delay"] = spec.delay
-        else:
-            row["run_at"] = row["due_at"] = run_at
-        return row
-
-    def _add_keyed(
-        self, connection: Connection, statement: Any, rows: list[dict[str, Any]], added: list[str]
-    ) -> None:
-        """Insert rows whose id or key may be taken; on a conflict take back what was added."""
-        for row in rows:
-            if self._db.dialect.inserts(connection, statement, row):
-                added.append(row["id"])
-                continue
-            taken = self._conflict(connection, row)
-            if added:
+        if not any(spec.chosen_id or spec.waiting_key for spec in specs):
+            connection.execute(self._insert, self._parameters(specs))
+            return
+        added = self._add_new(connection, specs)
+        free = set(added)
+        for spec in specs:
+            if spec.id not in free:
+                conflict = self._conflict(connection, spec)
                 connection.execute(delete(self._table).where(self._table.c.id.in_(added)))
-            raise taken
+                raise conflict
+            free.remove(spec.id)
 
-    def _conflict(self, connection: Connection, row: Mapping[str, Any]) -> DuplicateJob:
+    def add_new(self, connection: Connection, specs: Sequence[JobSpec]) -> int:
+        """Add jobs but for those whose id or key is taken; returns how many were added."""
+        return len(self._add_new(connection, specs)) if specs else 0
+
+    def _add_new(self, connection: Connection, specs: Sequence[JobSpec]) -> list[str]:
+        if self._db.dialect.update_returning:
+            found = connection.execute(self._insert_new, self._parameters(specs))
+            return list(found.scalars())
+        try:
+            with connection.begin_nested():
+                connection.execute(self._insert, self._parameters(specs))
+        except IntegrityError:
+            if len(specs) == 1:
+                return []
+            # IGNORE would hide other errors too, and cut texts that are too long.
+            return [id for spec in specs for id in self._add_new(connection, [spec])]
+        return [spec.id for spec in specs]
+
+    def _parameters(self, specs: Sequence[JobSpec]) -> dict[str, Any]:
+        if not self._db.dialect.local_clock:
+            return {"rows": self._db.dialect.document(map(_row, specs))}
+        now = utcnow()
+        rows = [
+            {**_row(spec), "run_at": spec.run_at or now + timedelta(seconds=spec.delay)}
+            for spec in specs
+        ]
+        return {"rows": self._db.dialect.document(rows), "now": self._db.dialect.moment(now)}
+
+    def _conflict(self, connection: Connection, spec: JobSpec) -> DuplicateJob:
         c = self._table.c
         equal = None
-        if row["waiting_key"] is not None:
-            question = select(c.id).where(c.waiting_key == row["waiting_key"])
+        if spec.waiting_key is not None:
+            question = select(c.id).where(c.waiting_key == spec.waiting_key)
             equal = connection.execute(question).scalar_one_or_none()
-        if equal is not None and equal != row["id"]:
+        if equal is not None and equal != spec.id:
             return DuplicateJob(
                 f"an equal job waits already: {equal}; its behavior allows one at a time", equal
             )
         return DuplicateJob(
-            f"a job with the id {row['id']!r} exists already; choose another id, "
+            f"a job with the id {spec.id!r} exists already; choose another id, "
             "or pass replace_existing=True",
-            row["id"],
+            spec.id,
         )
 
     def _make_way(self, connection: Connection, spec: JobSpec) -> None:
@@ -210,3 +225,12 @@ class Jobs:
         for queue, state, number in connection.execute(question):
             counts.setdefault(queue, {})[state] = number
         return counts
+
+
+def _row(spec: JobSpec) -> dict[str, Any]:
+    row = job_values(spec)
+    if spec.run_at is None:
+        row["delay"] = spec.delay
+    else:
+        row["run_at"] = spec.run_at
+    return row

@@ -13,6 +13,38 @@ from ..records import Claim, JobSpec, Progress, ScheduleSpec, StoredJob, StoredS
 _WORK = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "userdata")
 
 
+JOB_COLUMNS = (
+    *_WORK,
+    "group_name",
+    "options",
+    "id",
+    "kind",
+    "schedule_id",
+    "fire_at",
+    "overlap_key",
+    "waiting_key",
+    "once_key",
+)
+"""The columns of ``job_values``: all of a new job but its times."""
+
+
+CLAIMED_COLUMNS = (
+    *_WORK,
+    "group_name",
+    "options",
+    "id",
+    "kind",
+    "run_at",
+    "attempt",
+    "crashes",
+    "claim_no",
+    "schedule_id",
+    "fire_at",
+    "errors",
+)
+"""The columns of ``to_claim``: what a daemon needs to run a job."""
+
+
 def dump_options(options: Mapping[str, Any]) -> str | None:
     """Write the rarely used options of a job as JSON; most jobs have none."""
     return json.dumps(dict(options), separators=(",", ":")) if options else None

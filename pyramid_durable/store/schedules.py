@@ -17,8 +17,8 @@ from ..records import JobSpec, ScheduleSpec, StoredSchedule
 from ..times import new_id
 from ..triggers import from_json
 from .database import STORE_ID, Database
-from .jobs import NEW
-from .rows import job_values, schedule_values, to_stored_schedule
+from .jobs import Jobs
+from .rows import schedule_values, to_stored_schedule
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ FIRE_BATCH = 100
 class Schedules:
     """The schedule table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, jobs: Jobs) -> None:
         self._db = database
+        self._jobs = jobs
         self._table = database.tables.schedule
         now = database.dialect.now()
         fresh = {"paused": False, "created_at": now}
         self._insert = database.dialect.insert(self._table).values(fresh)
-        self._birth = database.dialect.insert(database.tables.job).values({"created_at": now})
 
     def add(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
         """Add schedules.
@@ -133,7 +133,7 @@ class Schedules:
         )
         rows = connection.execute(question).all()
         alive = self._alive(connection, [row.id for row in rows])
-        born: set[tuple[str, int]] = set()
+        jobs: list[JobSpec] = []
         for row in rows:
             try:
                 schedule = to_stored_schedule(row)
@@ -141,11 +141,12 @@ class Schedules:
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the rest fires
                 self._set_aside(connection, row, error)
                 continue
-            for at in plan.fires:
-                self._bear(connection, schedule.job, at, now)
-                born.add((schedule.job.queue, schedule.job.priority))
+            pattern = schedule.job
+            jobs += [replace(pattern, id=new_id(), run_at=at, fire_at=at) for at in plan.fires]
             self._advance(connection, row, plan)
-        return born
+        # One that exists already is passed over: a schedule makes one job for one time.
+        self._jobs.add_new(connection, jobs)
+        return {(job.queue, job.priority) for job in jobs}
 
     def _plan(
         self, schedule: StoredSchedule, due_at: datetime, now: datetime, alive: int
@@ -167,11 +168,6 @@ class Schedules:
         key = self._db.tables.job.c.overlap_key
         question = select(key, func.count()).where(key.in_(ids)).group_by(key)
         return {row[0]: row[1] for row in connection.execute(question)}
-
-    def _bear(self, connection: Connection, pattern: JobSpec, at: datetime, now: datetime) -> None:
-        spec = replace(pattern, id=new_id(), fire_at=at)
-        row = {**NEW, **job_values(spec), "run_at": at, "due_at": now}
-        self._db.dialect.inserts(connection, self._birth, row)
 
     def _advance(self, connection: Connection, row: Row[Any], plan: FirePlan) -> None:
         changes: dict[str, Any] = {
