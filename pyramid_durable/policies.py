@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from .records import Claim
 from .triggers import Trigger
 
-CATCH_UP_LIMIT = 1000
-"""Fire times that one claim makes up for; the next claim goes on from there. It bounds the
-transaction of a schedule that fires every second and was away for a day."""
+BIRTH_LIMIT = 1000
+"""Jobs that one schedule makes in one claim; the next claim goes on from there. It bounds the
+transaction of a schedule that fires every second, does not coalesce, and was away for a day."""
+
+COUNT_LIMIT = 100_000
+"""Missed fire times that one claim counts in order to coalesce them: about a second of walking."""
+
+SUSPECT_CRASHES = 2
+"""Crashes after which a job is claimed alone: if it is to blame, it takes nobody along again."""
+
+COALESCED = "coalesced"
+OVERLAP = "overlap"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """Fire times that became no job: how many, the first and the last of them, and why."""
+
+    reason: str
+    number: int
+    first: datetime
+    last: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirePlan:
     """What a due schedule does now.
 
-    ``fires`` are the fire times that become jobs; ``passed`` counts those that do not, by reason
-    (``coalesced``, ``overlap``). ``next_at`` is None when the schedule has ended.
+    ``fires`` are the fire times that become jobs, ``passed`` accounts for the others. ``next_at``
+    is None when the schedule has ended.
     """
 
     fires: tuple[datetime, ...]
-    passed: dict[str, int]
+    passed: tuple[Passed, ...]
     next_at: datetime | None
     iterations_left: int | None
 
@@ -40,32 +61,65 @@ def plan_fires(
     """Decide which of the fire times up to ``now`` become jobs.
 
     With ``coalesce`` several missed ones become the latest of them. ``alive`` is the number of the
-    schedule's jobs that have not ended; fire times beyond ``max_instances`` are passed over. The
-    end date beats the iterations.
+    schedule's jobs that have not ended; fire times beyond ``max_instances`` are passed over, the
+    earlier ones first. The end date beats the iterations.
     """
-    times: list[datetime] = []
-    at: datetime | None = next_run_at
-    while at is not None and at <= now and len(times) < CATCH_UP_LIMIT:
-        if end_date is not None and at > end_date:
-            at = None
-            break
-        times.append(at)
-        at = trigger.next_after(at)
-    if at is not None and end_date is not None and at > end_date:
-        at = None
-    passed: dict[str, int] = {}
+    limit = COUNT_LIMIT if coalesce else BIRTH_LIMIT
+    times, at = _due_times(trigger, next_run_at, now, end_date, limit)
+    passed: list[Passed] = []
     fires = times
-    if coalesce and len(times) > 1:
-        passed["coalesced"] = len(times) - 1
-        fires = times[-1:]
+    if coalesce:
+        # Where more are due than were looked at, the latest is still to come.
+        kept = 0 if at is not None and at <= now else 1
+        fires = _pass_over(fires, kept, COALESCED, passed)
     if max_instances is not None:
-        room = max(max_instances - alive, 0)
-        if len(fires) > room:
-            passed["overlap"] = len(fires) - room
-            fires = fires[len(fires) - room :]
+        fires = _pass_over(fires, max(max_instances - alive, 0), OVERLAP, passed)
     if iterations_left is not None:
         fires = fires[:iterations_left]
         iterations_left -= len(fires)
         if iterations_left <= 0:
             at = None
-    return FirePlan(fires=tuple(fires), passed=passed, next_at=at, iterations_left=iterations_left)
+    return FirePlan(
+        fires=tuple(fires), passed=tuple(passed), next_at=at, iterations_left=iterations_left
+    )
+
+
+def _due_times(
+    trigger: Trigger, first: datetime, now: datetime, end_date: datetime | None, limit: int
+) -> tuple[list[datetime], datetime | None]:
+    """The fire times up to ``now``, and the one after them; None when there is no more."""
+    times: list[datetime] = []
+    at: datetime | None = first
+    while at is not None and at <= now and len(times) < limit:
+        if end_date is not None and at > end_date:
+            return times, None
+        times.append(at)
+        at = trigger.next_after(at)
+    if at is not None and end_date is not None and at > end_date:
+        at = None
+    return times, at
+
+
+def _pass_over(
+    times: list[datetime], kept: int, reason: str, passed: list[Passed]
+) -> list[datetime]:
+    """Keep the latest ``kept`` times and account for the others."""
+    number = len(times) - kept
+    if number <= 0:
+        return times
+    passed.append(Passed(reason=reason, number=number, first=times[0], last=times[number - 1]))
+    return times[number:]
+
+
+def claim_alone(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
+    """Divide freshly claimed jobs into those to keep and those to give back at once.
+
+    A suspect, whose daemons have died under it, is kept only as the single one: where it stands
+    first, everything else is given back; elsewhere it is.
+    """
+    suspects = [claim for claim in claims if claim.crashes >= SUSPECT_CRASHES]
+    if not suspects or len(claims) == 1:
+        return list(claims), []
+    if claims[0].crashes >= SUSPECT_CRASHES:
+        return [claims[0]], list(claims[1:])
+    return [claim for claim in claims if claim.crashes < SUSPECT_CRASHES], suspects

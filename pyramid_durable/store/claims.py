@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select, tuple_, update
 from sqlalchemy.sql.dml import Update
 
+from ..policies import claim_alone
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .database import Database
 from .rows import CLAIMED_COLUMNS, to_claim
@@ -123,7 +124,10 @@ class Claims:
             found = [to_claim(row, owner, row.claimed_at) for row in rows]
             found.sort(key=lambda claim: (claim.run_at, claim.id))
             claims.extend(found)
-        return claims
+        kept, given_back = claim_alone(claims)
+        if given_back:
+            self.release(connection, given_back)
+        return kept
 
     def _claim_rows(
         self, connection: Connection, owner: str, queue: str, priority: int, limit: int

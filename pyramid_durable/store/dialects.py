@@ -35,6 +35,21 @@ BUSY_TIMEOUT = 15.0
 """Seconds that SQLite waits for its one writer; as long as a default lease, since a job's own
 transaction may hold the lock that long and a daemon that gives up earlier gains nothing."""
 
+DEAD_PEER = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 8000,
+}
+"""libpq's ways to notice, within some 9 seconds, a peer that neither answers nor closes: a daemon
+has to be back on its feet before a default lease (15 s) is over. ``tcp_user_timeout`` is in ms."""
+
+SILENT_PEER = {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30}
+"""The same for MariaDB, whose drivers only know how long one answer may take: long enough for
+every statement of ours, a migration of a large table apart."""
+
 MIGRATION_WAIT = 60
 """Seconds that a migration waits for another process's; it takes a few."""
 
@@ -111,6 +126,14 @@ class StoreDialect:
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
+
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        options = super().engine_options(url)
+        if url.get_driver_name() in ("psycopg", "psycopg2"):
+            given = {name: one for name, one in DEAD_PEER.items() if name not in url.query}
+            options["connect_args"] = given
+        return options
+
     now_sql = "statement_timestamp()"
     after_sql = "statement_timestamp() + make_interval(secs => {seconds})"
 
@@ -195,7 +218,11 @@ class MariaDB(StoreDialect):
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         # Under REPEATABLE READ a claim locks the gaps beside its rows and blocks inserts.
-        return {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+        options = super().engine_options(url) | {"isolation_level": "READ COMMITTED"}
+        if url.get_driver_name() in ("pymysql", "mysqldb"):
+            given = {name: one for name, one in SILENT_PEER.items() if name not in url.query}
+            options["connect_args"] = given
+        return options
 
     def now(self) -> ColumnElement[datetime]:
         return func.utc_timestamp(text("6"), type_=UtcDateTime)

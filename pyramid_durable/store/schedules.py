@@ -16,6 +16,7 @@ from ..policies import FirePlan, plan_fires
 from ..records import JobSpec, ScheduleSpec, StoredSchedule
 from ..times import new_id
 from ..triggers import from_json
+from .accounts import Accounts
 from .database import STORE_ID, Database
 from .jobs import Jobs
 from .rows import schedule_values, to_stored_schedule
@@ -32,6 +33,7 @@ class Schedules:
     def __init__(self, database: Database, jobs: Jobs) -> None:
         self._db = database
         self._jobs = jobs
+        self._accounts = Accounts(database)
         self._table = database.tables.schedule
         now = database.dialect.now()
         fresh = {"paused": False, "created_at": now}
@@ -143,7 +145,8 @@ class Schedules:
                 continue
             pattern = schedule.job
             jobs += [replace(pattern, id=new_id(), run_at=at, fire_at=at) for at in plan.fires]
-            self._advance(connection, row, plan)
+            account = self._accounts.keep(connection, pattern, row.account_id, plan)
+            self._advance(connection, row, plan, account)
         # One that exists already is passed over: a schedule makes one job for one time.
         self._jobs.add_new(connection, jobs)
         return {(job.queue, job.priority) for job in jobs}
@@ -169,8 +172,11 @@ class Schedules:
         question = select(key, func.count()).where(key.in_(ids)).group_by(key)
         return {row[0]: row[1] for row in connection.execute(question)}
 
-    def _advance(self, connection: Connection, row: Row[Any], plan: FirePlan) -> None:
+    def _advance(
+        self, connection: Connection, row: Row[Any], plan: FirePlan, account: str | None
+    ) -> None:
         changes: dict[str, Any] = {
+            "account_id": account,
             "next_run_at": plan.next_at,
             "due_at": plan.next_at,
             "iterations_left": plan.iterations_left,

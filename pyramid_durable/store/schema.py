@@ -172,6 +172,7 @@ def _schedule(metadata: MetaData, prefix: str) -> Table:
         Column("generation", Integer, nullable=False),
         Column("created_at", UtcDateTime, nullable=False),
         Column("error", long_text()),
+        Column("account_id", key(ID_LENGTH)),
         **TABLE_OPTIONS,
     )
     _partial(f"ix_{prefix}schedule_due", table.c.due_at, only=table.c.due_at)

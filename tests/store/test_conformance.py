@@ -514,3 +514,59 @@ def test_several_processes_may_migrate_at_once(store: Store) -> None:
     assert failures == []
     with store.read() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def accounts(store: Store) -> list[dict[str, Any]]:
+    with store.read() as connection:
+        jobs = store.jobs.list(connection, schedule_id="s", state="expired")
+    return [job.options["passed"] for job in jobs]
+
+
+def test_missed_fire_times_are_accounted_for(store: Store, spec: Make) -> None:
+    start = datetime.now(UTC) - timedelta(seconds=100)
+    schedule = interval(spec(), 10.0, trigger=every(10.0, start), next_run_at=start)
+    with store.begin() as connection:
+        store.schedules.add(connection, [schedule])
+    [claimed] = claim(store)
+    assert claimed.fire_at == start + timedelta(seconds=100)
+    [account] = accounts(store)
+    assert (account["reason"], account["number"]) == ("coalesced", 10)
+    assert datetime.fromisoformat(account["first"]) == start
+    assert datetime.fromisoformat(account["last"]) == start + timedelta(seconds=90)
+
+
+def test_one_account_grows_while_a_job_is_in_the_way(store: Store, spec: Make) -> None:
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 0.001, coalesce=False)])
+    first = claim(store)
+    assert len(first) == 1
+    assert [account["reason"] for account in accounts(store)] == ["overlap"]
+    for _ in range(2):
+        assert claim(store) == []
+    [grown, _] = accounts(store)
+    assert claim(store) == []
+    [more, _] = accounts(store)
+    assert more["first"] == grown["first"]
+    assert more["number"] > grown["number"]
+    complete(store, *map(ended, first))
+    assert len(claim(store)) == 1
+    assert claim(store) == []
+    assert len(accounts(store)) == 3
+
+
+def test_a_job_with_two_crashes_behind_it_is_claimed_alone(store: Store, spec: Make) -> None:
+    now = datetime.now(UTC)
+    suspect = spec(run_at=now - timedelta(seconds=5))
+    others = [spec(run_at=now - timedelta(seconds=n)) for n in (9, 1)]
+    add(store, suspect, *others)
+    with store.begin() as connection:
+        job = store.tables.job
+        connection.execute(update(job).where(job.c.id == suspect.id).values(crashes=2))
+    assert [one.id for one in claim(store)] == [one.id for one in others]
+    assert [one.id for one in claim(store)] == [suspect.id]
+    add(store, spec(), spec())
+    with store.begin() as connection:
+        connection.execute(update(job).values(owner=None, state="scheduled", due_at=now))
+        connection.execute(update(job).where(job.c.id == suspect.id).values(priority=1))
+    assert [one.id for one in claim(store)] == [suspect.id]
+    assert len(claim(store)) == 4

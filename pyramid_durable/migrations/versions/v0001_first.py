@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("created_at", UtcDateTime, nullable=False),
         sa.Column("error", long_text()),
+        sa.Column("account_id", key(120)),
     )
     _create(
         "daemon",
