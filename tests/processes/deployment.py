@@ -99,7 +99,7 @@ class Deployment:
         name = name or f"{script}{len(self.processes)}"
         module = SCRIPTS[script]
         command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
-        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*command, str(self.ini), *arguments], cwd=ROOT, env=environ, stdout=log, stderr=log
@@ -159,7 +159,7 @@ def deployed(
             yield deployment
         except BaseException:
             for name in deployment.processes:
-                print(f"--- {name}\n{deployment.log(name)}")
+                sys.stderr.write(f"--- {name}\n{deployment.log(name)}\n")
             raise
         finally:
             deployment.close()
