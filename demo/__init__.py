@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,8 @@ def main(global_config: Mapping[str, str], **settings: Any) -> Router:
     app = config.make_wsgi_app()
     if runs_jobs_here(global_config, settings):
         config.registry.scheduler.start()
+        # Ctrl-C lets what is running finish (scheduler.shutdown_timeout) instead of cutting it off.
+        atexit.register(config.registry.scheduler.shutdown)
     return app
 
 

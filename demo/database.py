@@ -55,7 +55,7 @@ def initialize(registry: Registry) -> None:
     except OperationalError as error:
         log.error(
             "The demo's tables could not be made; start again when the database answers: %s",
-            error.orig,
+            str(error.orig).partition("\n")[0],
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from decimal import Decimal
+from typing import ClassVar
 
 from pyramid.request import Request
 from sqlalchemy import func, select
@@ -16,6 +18,9 @@ from .models import Charge, Rental, Report, Ski, utcnow
 @routine(trigger_name="late-fee", pass_request=True, behavior=TriggerBehavior.SCHEDULE_ONCE)
 class LateFee:
     """Charges whoever has not brought the ski back by the time this is due."""
+
+    # mypy cannot know what a class decorator adds.
+    schedule: ClassVar[Callable[..., str | None]]
 
     def __init__(self, request: Request, rental_id: int) -> None:
         self.session = request.dbsession

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import zope.sqlalchemy
@@ -14,6 +15,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, engine_from_con
 from sqlalchemy.orm import sessionmaker
 
 from pyramid_durable import current_job, job
+from pyramid_durable.current import CurrentJob
 
 metadata = MetaData()
 ran = Table("ran", metadata, Column("number", Integer), Column("job", String(40)))
@@ -25,6 +27,13 @@ def note(request: Request, number: int) -> None:
     """Note in the job's own transaction that it ran: no more and no less than once."""
     request.dbsession.execute(ran.insert().values(number=number, job=current_job().id))
     zope.sqlalchemy.mark_changed(request.dbsession, transaction_manager=request.tm)
+
+
+@job(pass_job=True)
+def write_line(running: CurrentJob, path: str) -> None:
+    """Add a line to a file, which no daemon shares a transaction with."""
+    with Path(path).open("a") as lines:
+        lines.write(f"{running.id}\n")
 
 
 @job
