@@ -1,6 +1,7 @@
 # make demo    creates .venv, installs, starts the demo, and says where to look
 # make test    creates .venv, installs, runs the whole suite (arguments: ARGS="-k store -x")
 # make check   style, types and the floors between modules
+# make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
 #
 # PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -31,6 +32,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_, update
+from sqlalchemy import Connection, Select, func, literal, select, tuple_, update
 from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
@@ -15,6 +15,7 @@ from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .database import Database
 from .rows import CLAIMED_COLUMNS, to_claim
 from .schedules import Schedules
+from .types import UtcDateTime
 
 Due = tuple[str, int]
 """A queue and a priority that have work."""
@@ -25,10 +26,12 @@ class Look:
     """What the store holds for a daemon at this moment, seen without a lock.
 
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
-    longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits.
+    longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
+    is the time that took the clock's place, if one did.
     """
 
     now: datetime
+    as_of: datetime | None
     queues: tuple[str, ...]
     due: tuple[Due, ...]
     next_at: datetime | None
@@ -50,8 +53,12 @@ class Claims:
         self._claimed = [self._job.c[name] for name in CLAIMED_COLUMNS]
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
 
-    def look(self, connection: Connection, queues: Sequence[str]) -> Look:
+    def look(
+        self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
+    ) -> Look:
         """See what is due on these queues; one statement, whose cost is a few index probes.
+
+        ``now`` takes the database's clock's place for what is due.
 
         One index over (queue, priority, due_at) answers for each queue and priority apart; a
         single range over priority and time would walk all jobs of the future.
@@ -61,7 +68,8 @@ class Claims:
         if question is None:
             question = self._questions[names] = self._question(names)
         row = tuple(connection.execute(question).one())
-        now, schedule_at = row[0], row[1]
+        as_of, (now, schedule_at) = now, row[:2]
+        now = as_of or now
         pairs: list[tuple[int, datetime, str]] = []
         waiting: list[datetime] = []
         width = 1 + len(PRIORITIES)
@@ -79,6 +87,7 @@ class Claims:
             waiting.append(schedule_at)
         return Look(
             now=now,
+            as_of=as_of,
             queues=names,
             due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
             next_at=min(waiting, default=None),
@@ -114,13 +123,14 @@ class Claims:
         self._db.dialect.plan_by_index(connection)
         due = list(look.due)
         if look.schedules_due:
-            born = self._schedules.fire(connection, look.queues)
+            born = self._schedules.fire(connection, look.queues, now=look.as_of)
             due = sorted({*due, *born}, key=lambda pair: pair[1])
         claims: list[Claim] = []
         for queue, priority in due:
             if len(claims) >= limit:
                 break
-            rows = self._claim_rows(connection, owner, queue, priority, limit - len(claims))
+            picked = self._pick(queue, priority, look.as_of, limit - len(claims))
+            rows = self._claim_rows(connection, owner, picked)
             found = [to_claim(row, owner, row.claimed_at) for row in rows]
             found.sort(key=lambda claim: (claim.run_at, claim.id))
             claims.extend(found)
@@ -129,18 +139,25 @@ class Claims:
             self.release(connection, given_back)
         return kept
 
-    def _claim_rows(
-        self, connection: Connection, owner: str, queue: str, priority: int, limit: int
-    ) -> Sequence[Any]:
+    def _pick(
+        self, queue: str, priority: int, as_of: datetime | None, limit: int
+    ) -> Select[tuple[str]]:
         c = self._job.c
+        now = self._db.dialect.now() if as_of is None else literal(as_of, UtcDateTime)
         picked = (
             select(c.id)
-            .where(c.queue == queue, c.priority == priority, c.due_at <= self._db.dialect.now())
+            .where(c.queue == queue, c.priority == priority, c.due_at <= now)
             .order_by(c.due_at)
             .limit(limit)
         )
         if self._db.dialect.skip_locked:
             picked = picked.with_for_update(skip_locked=True)
+        return picked
+
+    def _claim_rows(
+        self, connection: Connection, owner: str, picked: Select[tuple[str]]
+    ) -> Sequence[Any]:
+        c = self._job.c
         clock = self._db.dialect.now().label("claimed_at")
         if self._db.dialect.update_returning:
             statement = self._claiming(owner).where(self._db.dialect.among(c.id, picked))

@@ -119,13 +119,18 @@ class Schedules:
                 extra={"action": "schedule_retired", "schedule": id},
             )
 
-    def fire(self, connection: Connection, queues: Sequence[str]) -> set[tuple[str, int]]:
+    def fire(
+        self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
+    ) -> set[tuple[str, int]]:
         """Let due schedules make their jobs and advance; returns where jobs were born.
+
+        ``now`` takes the database's clock's place for what is due.
 
         A schedule that cannot be read is set aside with its error; the others go on.
         """
         c = self._table.c
-        now = self._db.now(connection)
+        if now is None:
+            now = self._db.now(connection)
         question = (
             select(self._table)
             .where(c.due_at <= now, c.queue.in_(list(queues)))

@@ -278,6 +278,20 @@ def test_listing_filters_and_counts(store: Store, spec: Make) -> None:
         }
 
 
+def test_another_time_can_take_the_clocks_place(store: Store, spec: Make) -> None:
+    later = datetime.now(UTC) + timedelta(days=30)
+    waits = spec(run_at=later)
+    add(store, waits, spec(run_at=later + timedelta(days=1)))
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 60.0, next_run_at=later)])
+        look = store.claims.look(connection, ["default"], now=later)
+        claims = store.claims.take(connection, "a", look, 10)
+        clock = store.now(connection)
+    assert waits.id in {one.id for one in claims}
+    assert {one.schedule_id for one in claims} == {None, "s"}
+    assert all(abs(one.claimed_at - clock) < timedelta(minutes=1) for one in claims)
+
+
 def test_two_daemons_never_claim_one_job(store: Store, spec: Make) -> None:
     add(store, *[spec() for _ in range(400)])
     taken: list[str] = []

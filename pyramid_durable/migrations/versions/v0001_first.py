@@ -16,7 +16,7 @@ from pyramid_durable.store.types import UtcDateTime, key, long_text
 revision = "0001"
 down_revision = None
 
-TABLE_OPTIONS = {
+TABLE_OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
