@@ -31,11 +31,11 @@ def main() -> int:
         parser.error(f"unknown store {', '.join(unknown)}; there are {', '.join(BROKERS)}")
     figures: dict[str, dict[str, list[float]]] = {}
     for store in options.stores:
-        with tempfile.TemporaryDirectory() as folder:
-            with stand(Path(folder) / store, store, BROKERS[store]) as made:
-                rounds = [
-                    measure_all(made, options.jobs, options.only) for _ in range(options.rounds)
-                ]
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            stand(Path(folder) / store, store, BROKERS[store]) as made,
+        ):
+            rounds = [measure_all(made, options.jobs, options.only) for _ in range(options.rounds)]
         found = defaultdict(list)
         for one in rounds:
             for name, value in one.items():

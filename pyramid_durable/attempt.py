@@ -18,6 +18,7 @@ from .completing import JobSession, joined_session
 from .current import CurrentJob
 from .definitions import Definition
 from .exceptions import BrokenJob, InvalidJob, LostClaim, StoreUnavailable
+from .jobrequest import JobRequests
 from .records import Claim, Progress
 from .references import import_name
 from .retry import Cancel
@@ -46,6 +47,7 @@ class Attempt:
         "manager",
         "now",
         "request",
+        "requests",
         "result",
         "scheduler",
         "serializer",
@@ -70,11 +72,14 @@ class Attempt:
         self._next_progress = 0.0
         self._late_progress: Progress | None = None
 
-    def prepare(self, serializer: Serializer, scheduler: Any, store: Any) -> CurrentJob:
+    def prepare(
+        self, serializer: Serializer, scheduler: Any, store: Any, requests: JobRequests
+    ) -> CurrentJob:
         """Make what ``current_job()`` gives the job's code."""
         self.serializer = serializer
         self.scheduler = scheduler
         self.store = store
+        self.requests = requests
         claim = self.claim
         self.current = CurrentJob(
             id=claim.id,
@@ -116,8 +121,7 @@ class Attempt:
 
     def joined(self) -> JobSession | None:
         """The session this job writes to a database with, None as long as it uses none."""
-        name = self.scheduler.settings.dbsession
-        return joined_session(self.store, self.request, name, self.manager)
+        return joined_session(self.store, self.requests.session(self.request), self.manager)
 
     def finish_progress(self) -> None:
         """Write the last report of progress, if it came too soon after the one before."""

@@ -54,7 +54,7 @@ def spec_call(spec: Mapping[str, Any]) -> tuple[Call, str, Any, dict[str, Any]]:
     func, args, kwargs, queue = (rest.pop(name, None) for name in CALL_FIELDS)
     call = Call("add_jobs", func, args, kwargs, queue, rest)
     given = {
-        kind: {name: rest.pop(name) for name in names if rest.get(name) is not None}
+        kind: {name: value for name in names if (value := rest.pop(name, None)) is not None}
         for kind, names in TRIGGER_FIELDS.items()
     }
     kinds = [kind for kind, fields in given.items() if fields]

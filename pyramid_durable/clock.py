@@ -42,10 +42,10 @@ class DurableScheduler(BackgroundScheduler):
 
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Let go of a run that was handed on; anything else is the stock method's."""
-        if self._runs.let_go(job_id):
-            self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, "default"))
-        else:
+        if not self._runs.let_go(job_id):
             super().remove_job(job_id, jobstore)
+        elif self._listeners:
+            self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, "default"))
 
     def _dispatch_event(self, event: SchedulerEvent) -> None:
         if self._listeners:

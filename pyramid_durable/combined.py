@@ -24,7 +24,6 @@ take as long as a connection attempt, and a request has to wait for it."""
 class _Progress:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.done = False
         self.not_before = float("-inf")
 
 
@@ -39,6 +38,7 @@ class FirstRequest:
     def __init__(self, scheduler: Scheduler, clock: Callable[[], float] = time.monotonic) -> None:
         self._scheduler = scheduler
         self._clock = clock
+        self._ready: set[int] = set()
         self._processes: dict[int, _Progress] = {}
 
     def __call__(self, event: Any) -> None:
@@ -47,14 +47,14 @@ class FirstRequest:
         progress = self._processes.get(pid)
         if progress is None:
             progress = self._processes.setdefault(pid, _Progress())
-        if progress.done or not is_from_outside(event.request):
+        if pid in self._ready or not is_from_outside(event.request):
             return
         with progress.lock:
-            if progress.done or self._clock() < progress.not_before:
+            if pid in self._ready or self._clock() < progress.not_before:
                 return
             try:
                 self._make_ready()
-                progress.done = True
+                self._ready.add(pid)
             except DurableError as error:
                 # The request may well do without; one that cannot will meet the error itself.
                 progress.not_before = self._clock() + PAUSE

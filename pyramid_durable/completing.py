@@ -14,7 +14,7 @@ from zope.sqlalchemy.datamanager import STATUS_READONLY
 from .exceptions import LostClaim
 from .joining import StoreSessionManager
 from .records import Completion
-from .sessions import bind_of, session_of, zope_listener
+from .sessions import bind_of, zope_listener
 
 BEFORE_SESSIONS: Final = "~pyramid_durable:end"
 """Sorts between ordinary data managers and zope.sqlalchemy's "~sqlalchemy:…". All sessions flush
@@ -52,14 +52,13 @@ class JobSession:
 
 
 def joined_session(
-    store: Any, request: Any, name: str, manager: TransactionManager
+    store: Any, session: Session | None, manager: TransactionManager
 ) -> JobSession | None:
-    """The session that a job has used; asks for none that is not there.
+    """The session that a job has used.
 
     The request's comes first. Where that is on another database, or was not used, it may be the
     one through which the job has added further jobs.
     """
-    session = session_of(request, name)
     used = None
     if session is not None and session.in_transaction():
         used = _of_the_request(store, session)

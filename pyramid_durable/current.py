@@ -1,15 +1,22 @@
-"""The job that is running here: what current_job() gives its code (daemon)."""
+"""What is current here: the running job (daemon), and the application's scheduler (both)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Any
 
+from pyramid.threadlocal import get_current_registry
+
+from .exceptions import DurableError
 from .records import Progress
 
 _running: ContextVar[CurrentJob | None] = ContextVar("pyramid_durable_current_job", default=None)
+
+
+class NotInJob(DurableError, LookupError):
+    """Raised when the running job is asked for where none is running."""
 
 
 class CurrentJob:
@@ -69,11 +76,15 @@ class CurrentJob:
 def current_job() -> CurrentJob:
     """The job that is running in this context.
 
-    Raises LookupError outside of a job: code that may run in both asks ``in_job()`` first.
+    Raises NotInJob outside of one, rather than return None for each caller to look at: code that
+    runs in both asks ``in_job()`` first.
     """
     running = _running.get()
     if running is None:
-        raise LookupError("current_job(): no job is running here; this is not inside of a job")
+        raise NotInJob(
+            "current_job(): no job is running here; a daemon sets it while it runs one, a plain "
+            "call of the function does not (ask in_job() first)"
+        )
     return running
 
 
@@ -82,11 +93,36 @@ def in_job() -> bool:
     return _running.get() is not None
 
 
-@contextmanager
-def use_job(job: CurrentJob) -> Iterator[CurrentJob]:
+class use_job:  # noqa: N801 - a verb, as with contextlib's own; a class costs half of a generator
     """Make ``job`` the running one for a with block."""
-    token = _running.set(job)
-    try:
-        yield job
-    finally:
-        _running.reset(token)
+
+    __slots__ = ("_job", "_token")
+
+    def __init__(self, job: CurrentJob) -> None:
+        self._job = job
+
+    def __enter__(self) -> CurrentJob:
+        self._token: Token[CurrentJob | None] = _running.set(self._job)
+        return self._job
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _running.reset(self._token)
+
+
+def current_scheduler() -> Any:
+    """The scheduler of the current request or application, for calls on a definition.
+
+    Raises DurableError where there is none.
+    """
+    scheduler = getattr(get_current_registry(), "scheduler", None)
+    if scheduler is None:
+        raise DurableError(
+            "no application is active here: call registry.scheduler.add_async_job(...), or run "
+            "this where Pyramid has made its registry current"
+        )
+    return scheduler

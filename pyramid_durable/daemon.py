@@ -14,6 +14,7 @@ from .exceptions import InvalidQueue, InvalidSetting, StoreUnavailable
 from .executors import DurableThreadExecutor
 from .hearing import Hearing
 from .heartbeat import Heartbeat
+from .intake import Intake
 from .interfaces import IScheduler
 from .jobstore import DurableJobStore
 from .outcomes import Outcome
@@ -174,12 +175,12 @@ class Daemon:
             self.aps.wakeup()
 
     def _listen(self) -> None:
-        self._scheduler.broker.listen(
-            self.queues,
-            self._heart.incarnation,
-            Hearing(self._scheduler, wake=self._wake),
-            self._closing,
-            commands=self._settings.producer == "broker",
+        commands = self._settings.producer == "broker"
+        take = Intake(self._scheduler, wake=self._wake).take if commands else None
+        hearing = Hearing(wake=self._wake, take=take)
+        broker = self._scheduler.broker
+        broker.listen(
+            self.queues, self._heart.incarnation, hearing, self._closing, commands=commands
         )
 
     def _give_back(self) -> None:

@@ -1,48 +1,28 @@
-"""@job, @routine, @cron and @interval: what code says about itself (web and daemon).
+"""@job, and with it @routine, @cron and @interval: what code says about itself (web and daemon).
 
-They leave a Definition on what they decorate and return it otherwise unchanged, so that a plain
-call stays a plain call. ``config.scan()`` finds what has to be told to the application.
+The decorators leave a Definition on what they decorate and return it otherwise unchanged, so that
+a plain call stays a plain call. ``config.scan()`` finds what has to be told to the application.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-import venusian
+from .current import current_scheduler
+from .declared import cron, interval
+from .definitions import MARK, Definition
+from .exceptions import InvalidJob
+from .marking import check_options, read_aliases, tell_aliases
+from .references import name_of
+from .routines import routine
 
-from .definitions import MARK, Definition, TriggerBehavior, current_scheduler
-from .exceptions import DuplicateJob, InvalidJob
-from .references import import_name, name_of
+__all__ = ["JobFunction", "Using", "cron", "interval", "job", "routine"]
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-JOB_OPTIONS: Final = frozenset(
-    (
-        "queue",
-        "name",
-        "priority",
-        "expires",
-        "misfire_grace_time",
-        "max_attempts",
-        "backoff",
-        "timeout",
-        "executor",
-        "behavior",
-        "group",
-        "userdata",
-        "working_dir",
-        "delete_after",
-    )
-)
-"""Options that make sense as a default for every job of a definition."""
-
-CATEGORY: Final = "pyramid"
-
-BODY: Final = "__pyramid_durable_body__"
-"""Where the wrapper of a lazy schedule keeps the function that is to run."""
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Using:
@@ -59,209 +39,98 @@ class Using:
     def enqueue(self, *args: Any, **kwargs: Any) -> str:
         """Add a job that calls the definition with these arguments; returns its id.
 
-        With a ``date`` among the options it is a date job, otherwise an async one.
+        With a ``date`` among the options it is a date job, otherwise an async one. Raises what
+        ``add_async_job`` raises, and DurableError where no application is current.
         """
         options = dict(self._options)
         date = options.pop("date", None)
-        scheduler, func = current_scheduler(), import_name(self._ref)
+        scheduler = current_scheduler()
         if date is None:
-            id: str = scheduler.add_async_job(func, args=args, kwargs=kwargs, **options)
+            id: str = scheduler.add_async_job(self._ref, args=args, kwargs=kwargs, **options)
         else:
-            id = scheduler.add_date_job(func, date, args=args, kwargs=kwargs, **options)
+            id = scheduler.add_date_job(self._ref, date, args=args, kwargs=kwargs, **options)
         return id
 
 
+class JobFunction(Protocol[P, R_co]):
+    """What ``@job`` makes of a function: the same one, with two verbs more."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> str:
+        """Add a job that calls it with these arguments, less the request; returns its id."""
+
+    def using(self, **options: Any) -> Using:
+        """The same with options for the jobs, and ``date``."""
+
+
+@overload
+def job(func: Callable[P, R_co], /) -> JobFunction[P, R_co]: ...
+@overload
+def job(
+    func: None = None,
+    /,
+    *,
+    pass_request: bool | None = None,
+    pass_job: bool = False,
+    aliases: Sequence[str] = (),
+    **options: Any,
+) -> Callable[[Callable[P, R_co]], JobFunction[P, R_co]]: ...
 def job(
     func: Any = None,
     /,
     *,
-    pass_request: bool = False,
+    pass_request: bool | None = None,
     pass_job: bool = False,
-    aliases: tuple[str, ...] | list[str] = (),
+    aliases: Sequence[str] = (),
     **options: Any,
 ) -> Any:
     """Make a function a job definition, with or without arguments.
 
     ``pass_request`` and ``pass_job`` put the request and the CurrentJob before the arguments when
-    a daemon runs it. ``aliases`` are names it had before, under which jobs may still be stored.
-    ``options`` are defaults for its jobs: those of ``add_async_job``, and ``queue``.
+    a daemon runs it; the request also where nothing is said and the first parameter is called
+    ``request``. ``aliases`` are names it had before, under which jobs may still be stored.
+    ``options`` are defaults for its jobs and schedules: those of ``add_*``, and ``queue``.
 
     It gains ``enqueue(*args, **kwargs)``, which adds an async job, and ``using(**options)``.
-    Raises TypeError for an unknown option.
+    Raises TypeError for an unknown option, InvalidJob for what cannot be a job.
     """
     if func is None:
         return functools.partial(
             job, pass_request=pass_request, pass_job=pass_job, aliases=aliases, **options
         )
-    if not callable(func) and not isinstance(func, (staticmethod, classmethod)):
-        raise TypeError(f"@job decorates a function, not {func!r}")
-    _check_options("@job", options)
+    check_options("@job", options)
     target = func.__func__ if isinstance(func, (staticmethod, classmethod)) else func
+    if isinstance(target, type) or not callable(target) or not hasattr(target, "__qualname__"):
+        raise InvalidJob(f"@job: {target!r} found, expected a function (a class takes @routine)")
     definition = Definition(
         ref=name_of(target),
-        func=_called(target),
+        func=target,
         options=options,
-        pass_request=pass_request,
+        pass_request=_asks_for_request(target) if pass_request is None else pass_request,
         pass_job=pass_job,
-        aliases=tuple(aliases),
+        aliases=read_aliases("@job", aliases),
         is_async=inspect.iscoroutinefunction(target),
     )
     _mark(target, definition)
-    if aliases:
-        venusian.attach(target, functools.partial(_add_aliases, definition), category=CATEGORY)
+    tell_aliases(target, definition)
     return func
 
 
-def _called(target: Any) -> Callable[..., Any]:
-    """The function itself, behind the wrapper of a lazy schedule."""
-    return getattr(target, BODY, target)
+def _asks_for_request(func: Callable[..., Any]) -> bool:
+    try:
+        names = list(inspect.signature(func).parameters)
+    except (ValueError, TypeError):  # a function in C that tells no signature
+        return False
+    if names[:1] in (["self"], ["cls"]):
+        del names[0]
+    return names[:1] == ["request"]
 
 
 def _mark(target: Any, definition: Definition) -> None:
-    setattr(target, MARK, definition)
     using = Using(definition.ref, {})
-    target.enqueue = using.enqueue
-    target.using = using.using
-
-
-def _check_options(decorator: str, options: Mapping[str, Any]) -> None:
-    unknown = sorted(set(options) - JOB_OPTIONS)
-    if unknown:
-        raise TypeError(
-            f"{decorator} got an unknown option {unknown[0]!r}; there are: "
-            f"{', '.join(sorted(JOB_OPTIONS))}"
-        )
-
-
-def _add_aliases(definition: Definition, context: Any, name: str, target: Any) -> None:
-    config = context.config.with_package(inspect.getmodule(definition.func))
-    for alias in definition.aliases:
-        config.add_job_alias(alias, import_name(definition.ref))
-
-
-def routine(
-    *,
-    trigger_name: Any,
-    task_group: str | None = None,
-    behavior: TriggerBehavior = TriggerBehavior.DEFAULT,
-    pass_request: bool = False,
-    aliases: tuple[str, ...] | list[str] = (),
-    **options: Any,
-) -> Callable[[type], Any]:
-    """Make a class a routine: its constructor takes the job's arguments, ``run()`` does the work.
-
-    A ``check_validity()`` that returns something false ends the job as cancelled. ``trigger_name``
-    is the name its jobs show; ``task_group`` and ``behavior`` say which jobs are equal and what
-    then happens. With ``pass_request`` the constructor takes the request first. It gains
-    ``schedule(datetime_scheduled=None, args=None, kwargs=None, silent=False)``.
-
-    Raises InvalidJob where the trigger_name is empty or the class has no run().
-    """
-    if not isinstance(trigger_name, str) or not trigger_name.strip():
-        raise InvalidJob(
-            f"@routine: trigger_name {trigger_name!r}: expected a text that is not empty"
-        )
-    named = {"name": trigger_name, "group": task_group, "behavior": behavior}
-    options = {**{name: value for name, value in named.items() if value is not None}, **options}
-    _check_options("@routine", options)
-
-    def decorate(cls: Any) -> Any:
-        run = getattr(cls, "run", None)
-        if not isinstance(cls, type) or not callable(run):
-            raise InvalidJob(f"@routine: {cls!r} needs a method run(), which does the work")
-        definition = Definition(
-            ref=name_of(cls),
-            func=cls,
-            options=options,
-            pass_request=pass_request,
-            aliases=tuple(aliases),
-            is_routine=True,
-            is_async=inspect.iscoroutinefunction(run),
-        )
-        setattr(cls, MARK, definition)
-        setattr(cls, "schedule", classmethod(_schedule))  # noqa: B010 - a class gains it
-        if aliases:
-            venusian.attach(cls, functools.partial(_add_aliases, definition), category=CATEGORY)
-        return cls
-
-    return decorate
-
-
-def _schedule(
-    cls: type,
-    datetime_scheduled: Any = None,
-    args: Any = None,
-    kwargs: Any = None,
-    silent: bool = False,
-    **options: Any,
-) -> str | None:
-    """Add a job of this routine, now or at ``datetime_scheduled``; returns its id.
-
-    Where the behavior refuses it: None if ``silent``, otherwise DuplicateJob is raised.
-    """
-    scheduler = current_scheduler()
     try:
-        if datetime_scheduled is None:
-            id: str = scheduler.add_async_job(cls, args=args, kwargs=kwargs, **options)
-        else:
-            id = scheduler.add_date_job(
-                cls, datetime_scheduled, args=args, kwargs=kwargs, **options
-            )
-    except DuplicateJob:
-        if silent:
-            return None
-        raise
-    return id
-
-
-def cron(
-    crontab: str | None = None, *, id: str | None = None, lazy: bool = False, **fields: Any
-) -> Callable[[Decorated], Decorated]:
-    """Declare that a function runs by cron: ``@cron("0 3 * * *")``, or keyword fields.
-
-    ``fields`` are also the other arguments of ``config.add_cron_job``. The schedule's id is the
-    function's name unless ``id`` is given. With ``lazy=True`` it begins when the function is
-    called, not when the application starts.
-    """
-    if crontab is not None:
-        fields["crontab"] = crontab
-    return functools.partial(_declare, "add_cron_job", id, lazy, fields)
-
-
-def interval(
-    *, id: str | None = None, lazy: bool = False, **fields: Any
-) -> Callable[[Decorated], Decorated]:
-    """Declare that a function runs again and again: ``@interval(minutes=10)``; see cron."""
-    return functools.partial(_declare, "add_interval_job", id, lazy, fields)
-
-
-def _declare(verb: str, id: str | None, lazy: bool, fields: dict[str, Any], func: Any) -> Any:
-    ref = name_of(func)
-    if lazy:
-        return _lazy(verb, id or ref, fields, func)
-
-    def declare(context: Any, name: str, target: Any) -> None:
-        config = context.config.with_package(inspect.getmodule(func))
-        getattr(config, verb)(id or ref, import_name(ref), **fields)
-
-    venusian.attach(func, declare, category=CATEGORY)
-    return func
-
-
-def _lazy(verb: str, id: str, fields: dict[str, Any], func: Any) -> Any:
-    """A function whose call begins its schedule; the daemon runs the body."""
-
-    @functools.wraps(func)
-    def begin(*args: Any, **kwargs: Any) -> str:
-        add = getattr(current_scheduler(), verb)
-        options = {"id": id, "replace_existing": True, **fields}
-        begun: str = add(begin, args=args, kwargs=kwargs, **options)
-        return begun
-
-    setattr(begin, BODY, func)
-    known = vars(func).get(MARK)
-    if isinstance(known, Definition):
-        _mark(begin, known)
-    else:
-        job(begin)
-    return begin
+        setattr(target, MARK, definition)
+        target.enqueue, target.using = using.enqueue, using.using
+    except (AttributeError, TypeError) as error:
+        raise InvalidJob(f"@job: {target!r} takes no attributes; wrap it in a function") from error

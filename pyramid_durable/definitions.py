@@ -7,21 +7,28 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MethodType, ModuleType
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any, Final, TypeVar
 
-from pyramid.threadlocal import get_current_registry
 from sqlalchemy import inspect as inspect_mapped
 from sqlalchemy.orm import InstanceState
 
-from .exceptions import DurableError, InvalidJob, UnknownFunction
-from .references import UnknownName, import_name, name_of
+from .exceptions import InvalidJob, UnknownFunction
+from .references import Place, UnknownName, locate, locate_callable, name_of
 
 MARK: Final = "__pyramid_durable__"
 """The attribute under which the decorators leave a Definition on what they decorate."""
+
+BODY: Final = "__pyramid_durable_body__"
+"""Where the wrapper of a lazy schedule keeps the function that is to run."""
+
+KEPT: Final = 10_000
+"""Definitions that are kept; no application has as many functions, but a store that somebody filled
+with spellings of one must not fill the memory."""
+
+Found = TypeVar("Found")
 
 
 class TriggerBehavior(Enum):
@@ -40,8 +47,10 @@ class TriggerBehavior(Enum):
 class Definition:
     """A callable as the package knows it.
 
-    ``ref`` is the name it is stored under. ``options`` are what ``@job`` was given, as defaults
-    for its jobs. ``pass_request`` and ``pass_job`` say what stands before the arguments.
+    ``ref`` is the name it is stored under, ``func`` what the daemon calls: with the request if
+    ``pass_request``, the CurrentJob if ``pass_job``, then the job's arguments. ``options`` are what
+    ``@job`` was given, as defaults for its jobs; the mapping is the same one each time. ``func`` of
+    a routine is its class.
     """
 
     ref: str
@@ -54,16 +63,7 @@ class Definition:
     is_async: bool = False
 
 
-def uniqueness_key(ref: str, payload: str, group: str | None) -> str:
-    """The key that is equal for equal jobs: same group (or definition), same arguments."""
-    try:
-        canonical = json.dumps(json.loads(payload), sort_keys=True)
-    except ValueError:
-        canonical = payload
-    return hashlib.sha256(f"{group or ref}\0{canonical}".encode()).hexdigest()
-
-
-_described: WeakKeyDictionary[Any, Definition] = WeakKeyDictionary()
+_described: dict[Any, Definition] = {}
 
 
 def describe(func: Any) -> tuple[Definition, tuple[Any, ...]]:
@@ -75,133 +75,92 @@ def describe(func: Any) -> tuple[Definition, tuple[Any, ...]]:
     Raises InvalidJob for anything that a daemon could not find again by its name.
     """
     if isinstance(func, str):
-        try:
-            func = import_name(func)
-        except UnknownName as error:
-            raise InvalidJob(
-                f"{error}; expected the name of a callable such as 'pkg.mod.func' or "
-                "'pkg.mod:Class.method'"
-            ) from error
+        return _describe_name(func)
     if isinstance(func, MethodType):
         return _describe_method(func)
     try:
         known = _described.get(func)
-    except TypeError:  # not hashable, or no weak reference to it
-        known = None
+    except TypeError:  # not hashable
+        return _describe(func), ()
     if known is None:
-        known = _describe(func)
-        _described[func] = known
+        known = _keep(_described, func, _describe(func))
     return known, ()
 
 
+def _describe_name(name: str) -> tuple[Definition, tuple[Any, ...]]:
+    try:
+        place = locate(name)
+    except UnknownName as error:
+        raise InvalidJob(
+            f"{error}; expected the name of a callable such as 'pkg.mod.func' or "
+            "'pkg.mod:Class.method'"
+        ) from error
+    try:
+        return describe(place.found)
+    except InvalidJob:
+        # What does not know its own name, such as a callable object, can run under this one.
+        if not _is_plain_callable(place) or isinstance(place.owner, type):
+            raise
+        return _define(_with_body(locate_callable(place.found, place.name))), ()
+
+
 def _describe(func: Any) -> Definition:
+    if isinstance(func, ModuleType):
+        raise InvalidJob(f"{func.__name__!r} is a module; expected a callable in it")
     if isinstance(func, functools.partial):
         raise InvalidJob(
             f"{func!r} has no name; pass the function itself, and its arguments in args and kwargs"
         )
-    if isinstance(func, ModuleType):
-        raise InvalidJob(f"{func.__name__!r} is a module; expected a callable in it")
-    marked = vars(func).get(MARK) if isinstance(func, type) else getattr(func, MARK, None)
-    if isinstance(func, type) and marked is None:
+    if not callable(func):
+        raise InvalidJob(f"{func!r} is not callable; expected a function, or the name of one")
+    if isinstance(func, type) and _mark_of(func) is None:
         raise InvalidJob(
             f"{name_of(func)} is a class; decorate it with @routine, or pass a function"
         )
-    if not callable(func):
-        raise InvalidJob(f"{func!r} is not callable; expected a function, or the name of one")
-    name = _checked_name(func)
-    if _is_plain_method(name):
+    return _define(_with_body(locate_callable(func)))
+
+
+def _with_body(place: Place) -> Place:
+    """Refuse what can be called, and would yet do nothing, or not without an object."""
+    if place.is_plain_method:
         raise InvalidJob(
-            f"{name} is a method without its object; pass it bound to a persistent SQLAlchemy "
+            f"{place.name} is a method without its object; pass it bound to a persistent SQLAlchemy "
             "object, or make it a static or class method"
         )
-    return marked if isinstance(marked, Definition) else _plain(name, func)
-
-
-def _plain(name: str, func: Callable[..., Any]) -> Definition:
-    return Definition(ref=name, func=func, is_async=inspect.iscoroutinefunction(func))
-
-
-def _checked_name(func: Any) -> str:
-    module = getattr(func, "__module__", None)
-    path = getattr(func, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(path, str):
+    if inspect.isgeneratorfunction(place.found) or inspect.isasyncgenfunction(place.found):
         raise InvalidJob(
-            f"{func!r} has no name to find it by; expected a function at the top of a module"
+            f"{place.name} is a generator: called, it would only make one, and not run"
         )
-    name = f"{module}:{path}"
-    if module == "__main__":
-        raise InvalidJob(
-            f"{name} is in the program that was started, which the daemon does not import; move it "
-            "into a module"
-        )
-    if "<lambda>" in path or "<locals>" in path:
-        kind = "a lambda" if "<lambda>" in path else "defined inside of a function"
-        raise InvalidJob(f"{name} is {kind}; define it with def at the top of a module")
-    try:
-        found = import_name(name)
-    except UnknownName as error:
-        raise InvalidJob(f"{name} cannot be found again by its name: {error}") from error
-    if found is not func:
-        raise InvalidJob(
-            f"{name} is the name of {found!r}, not of {func!r}; was it replaced, or decorated "
-            "without functools.wraps?"
-        )
-    return name
-
-
-def _is_plain_method(name: str) -> bool:
-    """Whether the name leads to a function in a class that needs an instance."""
-    module, _, path = name.partition(":")
-    owner, _, attribute = path.rpartition(".")
-    if not owner:
-        return False
-    found = import_name(f"{module}:{owner}")
-    return isinstance(found, type) and inspect.isfunction(inspect.getattr_static(found, attribute))
+    return place
 
 
 def _describe_method(method: MethodType) -> tuple[Definition, tuple[Any, ...]]:
     owner = method.__self__
-    marked = getattr(method, MARK, None)
     if isinstance(owner, type):
-        name = f"{owner.__module__}:{owner.__qualname__}.{method.__name__}"
-        _check_importable(name, method)
-        return _of_method(name, method, marked), ()
+        return _define(_with_body(_locate_method(owner, method.__name__, method))), ()
     state = inspect_mapped(owner, raiseerr=False)
     if not isinstance(state, InstanceState):
         raise InvalidJob(
             f"{method.__qualname__} is bound to a {type(owner).__qualname__}, which a daemon cannot "
             "find again; expected a function, or a method of a persistent SQLAlchemy object"
         )
-    cls = type(owner)
-    name = f"{cls.__module__}:{cls.__qualname__}.{method.__name__}"
-    _check_importable(name, method.__func__)
-    return _of_method(name, method.__func__, marked), (owner,)
+    if state.identity is None or state.deleted or state.was_deleted:
+        raise InvalidJob(
+            f"{method.__qualname__} is bound to a {type(owner).__qualname__} that is not in the "
+            "database (yet, or any more); flush its session first"
+        )
+    return _define(_locate_method(type(owner), method.__name__, method.__func__)), (owner,)
 
 
-def _check_importable(name: str, expected: Any) -> None:
-    try:
-        found = import_name(name)
-    except UnknownName as error:
-        raise InvalidJob(f"{name} cannot be found again by its name: {error}") from error
-    if found != expected:
-        raise InvalidJob(f"{name} is the name of {found!r}, not of {expected!r}")
-
-
-def _of_method(name: str, func: Callable[..., Any], marked: Any) -> Definition:
-    if not isinstance(marked, Definition):
-        return _plain(name, func)
-    return Definition(
-        ref=name,
-        func=func,
-        options=marked.options,
-        pass_request=marked.pass_request,
-        pass_job=marked.pass_job,
-        is_async=marked.is_async,
-    )
+def _locate_method(cls: type, attribute: str, expected: Any) -> Place:
+    return locate_callable(expected, f"{cls.__module__}:{cls.__qualname__}.{attribute}")
 
 
 def load(
-    ref: str, *, aliases: Mapping[str, str] | None = None, allow: Collection[str] | None = None
+    ref: str,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    allow: tuple[str, ...] | None = None,
 ) -> Definition:
     """Find the definition a stored job names, in the daemon; what was found is kept.
 
@@ -211,12 +170,49 @@ def load(
     Raises UnknownFunction where the name leads nowhere, or may not run.
     """
     if aliases:
-        ref = aliases.get(ref, ref)
+        ref = _follow(ref, aliases)
+    kept = _loaded.get((ref, allow))
+    if kept is not None and kept[0].is_current():
+        return kept[1]
+    place = _load(ref, allow)
+    return _keep(_loaded, (ref, allow), (place, _define(place)))[1]
+
+
+_loaded: dict[tuple[str, tuple[str, ...] | None], tuple[Place, Definition]] = {}
+
+
+def _keep(kept: dict[Any, Found], key: Any, found: Found) -> Found:
+    if len(kept) >= KEPT:
+        kept.clear()
+    kept[key] = found
+    return found
+
+
+def _follow(ref: str, aliases: Mapping[str, str]) -> str:
+    """The newest name; an old one may be given with dots only."""
+    for _ in range(len(aliases)):
+        newer = aliases.get(ref) or aliases.get(ref.replace(":", "."))
+        if newer is None:
+            break
+        ref = newer
+    return ref
+
+
+def _load(ref: str, allow: tuple[str, ...] | None) -> Place:
     if allow is not None and not is_allowed(ref, allow):
-        raise UnknownFunction(
-            f"{ref!r} is not below one of scheduler.allow ({', '.join(allow) or 'nothing'})"
-        )
-    return _load(ref)
+        raise UnknownFunction(_not_allowed(ref, allow))
+    try:
+        place = locate(ref)
+    except UnknownName as error:
+        raise UnknownFunction(str(error)) from error
+    if not _is_plain_callable(place) and _mark_of(place.found) is None:
+        raise UnknownFunction(f"{ref!r} is {place.found!r}: not a function, and no @routine")
+    if allow is not None:
+        # "app.mail:os.system" is below "app" by its name only.
+        own = _home(place.found)
+        if not is_allowed(own, allow):
+            raise UnknownFunction(f"{ref!r} is {own!r}, and " + _not_allowed(own, allow))
+    return place
 
 
 def is_allowed(ref: str, allow: Collection[str]) -> bool:
@@ -225,33 +221,76 @@ def is_allowed(ref: str, allow: Collection[str]) -> bool:
     return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in allow)
 
 
-@functools.lru_cache(maxsize=10_000)
-def _load(ref: str) -> Definition:
-    """Import by name. Only what was found is cached: a module may be there the next time."""
-    try:
-        found = import_name(ref)
-    except UnknownName as error:
-        raise UnknownFunction(str(error)) from error
-    if isinstance(found, MethodType):
-        return _of_method(ref, found, getattr(found, MARK, None))
+def _not_allowed(ref: str, allow: Collection[str]) -> str:
+    return f"{ref!r} is not below one of scheduler.allow ({', '.join(allow) or 'nothing'})"
+
+
+def _home(found: Any) -> str:
+    """The name under which a callable was made; of a callable object, that of its class."""
+    if not isinstance(getattr(found, "__qualname__", None), str):
+        found = type(found)
+    return name_of(found)
+
+
+def _is_plain_callable(place: Place) -> bool:
+    return callable(place.found) and not isinstance(place.found, (type, ModuleType))
+
+
+def _mark_of(found: Any) -> Definition | None:
+    # A class does not pass its mark on: each routine has a trigger name of its own.
     marked = vars(found).get(MARK) if isinstance(found, type) else getattr(found, MARK, None)
-    if isinstance(marked, Definition):
-        # A method of a mapped class keeps the name it was stored under.
-        return marked if marked.ref == ref else _of_method(ref, marked.func, marked)
-    if isinstance(found, type) or not callable(found):
-        raise UnknownFunction(f"{ref!r} is {found!r}: not a function, and no @routine")
-    return _plain(ref, found)
+    return marked if isinstance(marked, Definition) else None
 
 
-def current_scheduler() -> Any:
-    """The scheduler of the current request or application, for calls on a definition.
+def _define(place: Place) -> Definition:
+    """The definition of what a name leads to, with what its decorator says, if it has one."""
+    func = place.found
+    marked = _mark_of(func)
+    if not isinstance(func, MethodType):
+        func = getattr(func, BODY, func)
+    if marked is None:
+        return Definition(ref=place.name, func=func, is_async=inspect.iscoroutinefunction(func))
+    if place.is_plain_method:
+        func = _with_object_first(func, marked.pass_request + marked.pass_job)
+    # Not the marked function: a decorator around @job copies the mark, and is meant to be called.
+    return replace(marked, ref=place.name, func=func)
 
-    Raises DurableError where there is none.
+
+def _with_object_first(method: Callable[..., Any], passed: int) -> Callable[..., Any]:
+    """Let a method have its object, the first of the job's arguments, before the request."""
+    if not passed:
+        return method
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return method(args[passed], *args[:passed], *args[passed + 1 :], **kwargs)
+
+    return call
+
+
+def uniqueness_key(ref: str, payload: str, group: str | None = None) -> str:
+    """The key that is equal for equal jobs: same group (or definition), same arguments.
+
+    64 hexadecimal characters. The order of dicts does not count. Of a pickle, ``payload`` counts
+    as it is, without its signature.
     """
-    scheduler = getattr(get_current_registry(), "scheduler", None)
-    if scheduler is None:
-        raise DurableError(
-            "no application is active here: call registry.scheduler.add_async_job(...), or run "
-            "this where Pyramid has made its registry current"
-        )
-    return scheduler
+    try:
+        arguments = json.dumps(_ordered(json.loads(payload)), sort_keys=True)
+    except ValueError:
+        signature, _, body = payload.partition(".")
+        arguments = body if len(signature) == 64 else payload
+    whose = f"definition {ref}" if group is None else f"group {group}"
+    text = f"{whose}\0{arguments}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    """Stored values, with the entries of dicts that json_values writes as lists in one order."""
+    if isinstance(value, list):
+        return [_ordered(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _ordered(item) for key, item in value.items()}
+    if value.get("!") == "dict" and isinstance(value.get("v"), list):
+        value["v"] = sorted(value["v"], key=json.dumps)
+    return value

@@ -15,7 +15,15 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecution
 from apscheduler.executors.base import BaseExecutor
 
 from .outcomes import Outcome
-from .pacing import BUFFERED_SECONDS, LONGEST_WAIT, Pace, buffer_size, room
+from .pacing import (
+    BUFFERED_SECONDS,
+    LONG_RUNNING,
+    LONGEST_WAIT,
+    Pace,
+    buffer_size,
+    room,
+)
+from .policies import SUSPECT_CRASHES
 from .records import Claim
 from .runs import Run
 
@@ -72,6 +80,7 @@ class DurableThreadExecutor(BaseExecutor):
         self._measured = (0, 0.0)
         self._buffer = 0
         self._hungry = False
+        self._alone: Run | None = None
         self._closed = False
         self._stopping = False
 
@@ -95,6 +104,8 @@ class DurableThreadExecutor(BaseExecutor):
                 worker.join(None if wait else STOP_GRACE)
 
     def _do_submit_job(self, job: Run, run_times: list[datetime]) -> None:
+        if job.claim.crashes >= SUSPECT_CRASHES:
+            self._alone = job
         (self._withdrawn if self._closed else self._waiting).append(job)
         if self._idle:
             self._wake()
@@ -108,15 +119,22 @@ class DurableThreadExecutor(BaseExecutor):
         less to claim than room. Said first: a job may end while its thread is still being counted.
         """
         self._hungry = True
-        if self._closed:
-            return 0
         now = self._clock()
+        alone = self._alone
+        if self._closed or (alone is not None and now - alone.taken_at < LONG_RUNNING):
+            return 0
         busy = [worker.since for worker in self._workers if worker.run_now is not None]
         stuck = sum(1 for since in busy if now - since > BUFFERED_SECONDS)
         self._measure()
         self._buffer = buffer_size(self._pace, moving=len(self._workers) - stuck)
         idle = len(self._workers) - len(busy)
         return room(idle=idle, waiting=len(self._waiting), buffer=self._buffer)
+
+    def is_quiet(self) -> bool:
+        """Whether a suspect can be run: nothing waits, and what runs has proved harmless."""
+        return not self._waiting and not any(
+            seconds < LONG_RUNNING or run.claim.crashes for run, seconds in self.running()
+        )
 
     def fed(self, *, full: bool) -> None:
         """Note whether the claim filled the room, so that there is probably more."""
@@ -146,6 +164,8 @@ class DurableThreadExecutor(BaseExecutor):
         while self._withdrawn:
             run = self._withdrawn.popleft()
             self._run_job_success(run.id, [])
+            if run is self._alone:
+                self._alone = None
             claims.append(run.claim)
         return claims
 
@@ -195,6 +215,8 @@ class DurableThreadExecutor(BaseExecutor):
                 self._wake()
             events = self._execute(run, now - run.taken_at)
             self._run_job_success(run.id, events)
+            if run is self._alone:
+                self._alone = None
             now = self._clock()
             worker.jobs += 1
             worker.seconds += now - worker.since
@@ -246,6 +268,8 @@ class DurableThreadExecutor(BaseExecutor):
                 exc_info=True,
                 extra={"action": "runner_failed", "job": run.claim.id, "queue": run.claim.queue},
             )
+            return ()
+        if not self._scheduler._listeners:
             return ()
         code = EVENT_JOB_EXECUTED if outcome.error is None else EVENT_JOB_ERROR
         event = JobExecutionEvent(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 log = logging.getLogger(__name__)
 
 
 class Hearing:
-    """The broker's handler; called in the listener's thread. ``wake`` looks for due jobs."""
+    """The broker's handler; called in the listener's thread.
 
-    def __init__(self, scheduler: Any, *, wake: Callable[[], None]) -> None:
-        self._scheduler = scheduler
+    ``wake`` looks for due jobs; ``take`` stores commands, see Intake.
+    """
+
+    def __init__(
+        self, *, wake: Callable[[], None], take: Callable[[bytes], None] | None = None
+    ) -> None:
         self._wake = wake
+        self._take = take
 
     def announced(self, queues: set[str]) -> None:
         """Jobs were stored for these queues."""
@@ -31,17 +35,12 @@ class Hearing:
 
     def command(self, body: bytes) -> None:
         """Store a command; returning acknowledges it, raising lets it come again."""
-        raise NotImplementedError
+        assert self._take is not None, "commands are listened for with producer = broker only"
+        self._take(body)
 
     def connected(self) -> None:
         """From now on announcements arrive; those before may have been lost."""
-        log.info("listening to the broker", extra={"action": "broker_connected"})
         self._wake()
 
     def disconnected(self, exc: BaseException) -> None:
-        """The broker is away; said once each time."""
-        log.warning(
-            "the broker is away, new jobs are found within the poll interval: %s",
-            exc,
-            extra={"action": "broker_away"},
-        )
+        """The broker is away, which its listener has logged: the poll finds new jobs meanwhile."""

@@ -112,7 +112,7 @@ def upcoming(schedule: StoredSchedule, after: datetime, count: int) -> list[date
     if schedule.iterations_left is not None and first > after:
         times = times[: schedule.iterations_left]
     zone = get_zone(schedule.timezone)
-    return [time.astimezone(zone) for time in times]
+    return [time.astimezone(zone) for time in times[:count]]
 
 
 def _expiry(expires: Any, run_at: datetime) -> datetime | None:

@@ -63,7 +63,7 @@ class SpecMaker:
             settings.zone,
         )
         # What a definition's own options read as: a function is enqueued many times.
-        self._read: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+        self._read: dict[tuple[str, bool], tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
     def async_job(self, call: Call) -> JobSpec:
         """Make a job that is due at once, by the store's clock."""
@@ -145,6 +145,7 @@ class SpecMaker:
         definition, bound = self._describe(call)
         options = self._merged(definition, call.options, readers)
         payload = self._payload(call, bound, options)
+        queue = definition.options.get("queue") if call.queue is None else call.queue
         stored = {name: options[name] for name in STORED_OPTIONS if name in options}
         fields: dict[str, Any] = {
             "id": options.get("id") or new_id(),
@@ -152,7 +153,7 @@ class SpecMaker:
             "func": definition.ref,
             "payload": payload,
             "codec": self._serializer.name,
-            "queue": self.queue(call.queue or definition.options.get("queue")),
+            "queue": self.queue(queue),
             "options": stored,
         }
         for name in ("name", "priority", "max_attempts", "group", "replace_existing"):
@@ -188,12 +189,13 @@ class SpecMaker:
     def _merged(
         self, definition: Definition, options: Mapping[str, Any], readers: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        kept = self._read.get(definition.ref)
+        key = definition.ref, readers is SCHEDULE_READERS
+        kept = self._read.get(key)
         if kept is None or kept[0] is not definition.options:
             self._check_allowed(definition.ref)
             own = {name: definition.options[name] for name in definition.options if name in readers}
             read = {**self._defaults, **read_options(own, readers, self._settings.zone)}
-            kept = self._read[definition.ref] = (definition.options, read)
+            kept = self._read[key] = (definition.options, read)
         if not options:
             return kept[1]
         merged = {name: value for name, value in kept[1].items() if name not in options}

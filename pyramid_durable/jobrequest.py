@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transaction
 from pyramid.interfaces import IRequestExtensions, IRequestFactory
 from pyramid.request import Request, apply_request_extensions
 from pyramid.threadlocal import manager as threadlocals
 
-from .sessions import session_of
+from .sessions import is_evaluated, session_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 class JobRequests:
@@ -27,7 +30,7 @@ class JobRequests:
         self._factory = registry.queryUtility(IRequestFactory, default=Request)
         self._extensions = registry.queryUtility(IRequestExtensions)
         self._environ = Request.blank("/").environ
-        self._extended: dict[type, tuple[int, type]] = {}
+        self._kinds: dict[type, _Kind] = {}
 
     def open(self, manager: transaction.TransactionManager) -> Any:
         """Make a request whose ``tm`` is ``manager``, and make it the thread's current one.
@@ -44,8 +47,7 @@ class JobRequests:
         request.registry = self._registry
         threadlocals.push({"registry": self._registry, "request": request})
         try:
-            self._extend(request)
-            if not hasattr(type(request), "tm"):
+            if not self._extend(request).has_tm:
                 request.tm = manager
         except BaseException:
             threadlocals.pop()
@@ -54,30 +56,49 @@ class JobRequests:
         transaction.manager.manager = manager
         return request
 
+    def session(self, request: Any) -> Session | None:
+        """The session the request has by now, None where nobody asked for it."""
+        name = self._dbsession
+        if name not in request.__dict__ and not self._kinds[type(request)].evaluates_session:
+            return None
+        return session_of(request, name)
+
     def close(self, request: Any) -> None:
         """End the request as Pyramid does, close its session, and give the thread back as it was."""
         try:
             if request.finished_callbacks:
                 request._process_finished_callbacks()  # as pyramid.scripting does
-            session = session_of(request, self._dbsession)
+            session = self.session(request)
             if session is not None:
                 session.close()
         finally:
             transaction.manager.manager = request.environ["pyramid_durable.thread_manager"]
             threadlocals.pop()
 
-    def _extend(self, request: Any) -> None:
-        extensions = self._extensions
-        if extensions is None:
-            return
+    def _extend(self, request: Any) -> _Kind:
+        """Give a request the application's methods and properties."""
         plain = type(request)
-        properties = len(extensions.descriptors)
-        known = self._extended.get(plain)
-        if known is None or known[0] != properties:
-            # A property that is added while the application runs makes the class anew.
-            apply_request_extensions(request)
-            self._extended[plain] = (properties, type(request))
-            return
-        for name, function in extensions.methods.items():
-            setattr(request, name, function.__get__(request, plain))
-        request.__class__ = known[1]
+        kind = self._kinds.get(plain)
+        extensions = self._extensions
+        if kind is None or (extensions and kind.properties != len(extensions.descriptors)):
+            # The first one; or a property was added while the application runs.
+            apply_request_extensions(request, extensions)
+            kind = _Kind(request, self._dbsession, extensions)
+            self._kinds[plain] = self._kinds[kind.extended] = kind
+        elif extensions:
+            for name, function in extensions.methods.items():
+                setattr(request, name, function.__get__(request, plain))
+            request.__class__ = kind.extended
+        return kind
+
+
+class _Kind:
+    """What requests of one class have in common, once they are extended."""
+
+    __slots__ = ("evaluates_session", "extended", "has_tm", "properties")
+
+    def __init__(self, request: Any, dbsession: str, extensions: Any) -> None:
+        self.extended = type(request)
+        self.properties = len(extensions.descriptors) if extensions else 0
+        self.has_tm = hasattr(self.extended, "tm")
+        self.evaluates_session = is_evaluated(self.extended, dbsession)

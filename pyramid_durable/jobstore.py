@@ -12,7 +12,8 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 
 from .exceptions import DurableError, StoreUnavailable
-from .pacing import LONGEST_WAIT, Takes
+from .pacing import HUSH, HUSH_LOOK, LONGEST_WAIT, Takes
+from .policies import SUSPECT_CRASHES
 from .records import SCHEDULED, Claim
 from .runs import Run, View, view_of_job, view_of_schedule
 
@@ -55,6 +56,7 @@ class DurableJobStore(BaseJobStore):
         self._handed_out: set[str] = set()
         self._wake_at: datetime | None = None
         self._closed = False
+        self._hush_until = float("-inf")
         self._complaint: str | None = None
 
     # What APScheduler's loop calls.
@@ -121,6 +123,9 @@ class DurableJobStore(BaseJobStore):
             self._wake_in(self._poll_interval)
             return []
         room = self._executor.room()
+        if room > 0 and self._clock() < self._hush_until and not self._executor.is_quiet():
+            self._wake_in(LONGEST_WAIT)
+            return []
         if room <= 0:
             self._wake_in(LONGEST_WAIT if self._executor.waiting else None)
             return []
@@ -131,8 +136,7 @@ class DurableJobStore(BaseJobStore):
             pause = min(pause, (look.next_at - look.now).total_seconds())
         claims: Sequence[Claim] = ()
         if not look.idle:
-            with self._store.begin() as connection:
-                claims = self._store.claims.take(connection, self._owner(), look, room)
+            claims = self._take(look, room)
             if not claims:
                 # Locked by others, or paused in this moment: looking at once would spin.
                 pause = self._poll_interval
@@ -140,6 +144,23 @@ class DurableJobStore(BaseJobStore):
         self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
         taken_at = self._clock()
         return [Run(claim, now, taken_at) for claim in claims]
+
+    def _take(self, look: Any, room: int) -> Sequence[Claim]:
+        with self._store.begin() as connection:
+            claims: Sequence[Claim] = self._store.claims.take(connection, self._owner(), look, room)
+            suspect = bool(claims) and claims[0].crashes >= SUSPECT_CRASHES
+            if suspect and not self._executor.is_quiet():
+                self._store.claims.release(connection, claims, delay=self._hush())
+                return ()
+        return claims
+
+    def _hush(self) -> float:
+        """Make room for a suspect, or let the others go first; returns when to look at it again."""
+        now = self._clock()
+        if now < self._hush_until + HUSH:
+            return HUSH
+        self._hush_until = now + HUSH
+        return HUSH_LOOK
 
     def _wake_in(self, seconds: float | None) -> None:
         if seconds is None:

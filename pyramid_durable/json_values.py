@@ -1,33 +1,34 @@
-"""Python values as JSON that reads back as they went in (web and daemon).
+"""Python values as JSON that reads back as they went in: the writing half (web and daemon).
 
-A value JSON has no form for becomes ``{"!": kind, "v": ...}``; so does a dict whose keys are not all
-texts, or that has a key ``"!"`` of its own. A payload can name enums, dataclasses and mapped
-classes; reading it imports them, checks that they are that, and calls nothing.
+A value JSON has no form for becomes ``{"!": kind, ...}``; so does a dict whose keys are not all
+texts, or that has a key ``"!"`` of its own. json_reading is the other half.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import inspect
+import sqlalchemy
 from sqlalchemy.orm import InstanceState
 
-from .exceptions import BrokenJob
 from .references import UnknownName, import_name, name_of
 
 MARK: Final = "!"
 
-LoadEntity = Callable[["EntityRef"], Any]
+LARGEST: Final = 1 << 1024
+"""Whole numbers beyond are written in hexadecimal: since 3.11 Python refuses to read or write more
+than 4,300 decimal digits, and takes a time that grows with their square."""
 
 
 class Unserializable(ValueError):
@@ -56,12 +57,12 @@ def encode(value: Any) -> Any:
     return encoder(value) if encoder is not None else _encode_other(value)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _tagged(kind: str, form: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: {MARK: kind, "v": form(value)}
+
+
+def _int(value: int) -> Any:
+    return value if -LARGEST < value < LARGEST else {MARK: "int", "v": hex(value)}
 
 
 def _float(value: float) -> Any:
@@ -69,72 +70,127 @@ def _float(value: float) -> Any:
     return value if math.isfinite(value) else {MARK: "float", "v": repr(value)}
 
 
+def _str(value: str) -> Any:
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # JSON's reader would make one character of two surrogates that stand side by side.
+        return {MARK: "str", "v": _base64(value.encode("utf-8", "surrogatepass"))}
+    return value
+
+
+def _at(step: str, value: Any, *, key: Any = None) -> Any:
+    """Encode a part; what is wrong with it is told with the way to it, ``key`` in ``step``."""
+    try:
+        return encode(value)
+    except Unserializable as error:
+        raise Unserializable(error.problem, step.format(_shown(key)) + error.path) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:60]
+    except Exception:  # noqa: BLE001 - it is for a message; 10**5000 has no decimal form
+        return f"a {type(value).__qualname__}"
+
+
 def _items(value: Any) -> list[Any]:
-    items = []
-    for index, item in enumerate(value):
-        try:
-            items.append(encode(item))
-        except Unserializable as error:
-            raise Unserializable(error.problem, f"[{index}]{error.path}") from None
+    items: list[Any] = []
+    try:
+        for item in value:
+            items.append(encode(item))  # noqa: PERF401 - its length tells which one failed
+    except Unserializable as error:
+        raise Unserializable(error.problem, f"[{len(items)}]{error.path}") from None
     return items
 
 
 def _set_items(value: Any) -> list[Any]:
     # Sorted, so that equal sets have equal texts: uniqueness compares these.
-    return sorted(_items(value), key=repr)
+    return sorted((_at("{{{}}}", item, key=item) for item in value), key=repr)
 
 
 def _dict(value: dict[Any, Any]) -> Any:
-    encoded = {}
+    encoded: dict[Any, Any] = {}
     plain = MARK not in value
-    for key, item in value.items():
-        try:
+    key = None
+    try:
+        for key, item in value.items():
             encoded[key] = encode(item)
-        except Unserializable as error:
-            raise Unserializable(error.problem, f"[{key!r}]{error.path}") from None
-        plain = plain and type(key) is str
+            plain = plain and type(key) is str and _str(key) is key
+    except Unserializable as error:
+        raise Unserializable(error.problem, f"[{_shown(key)}]{error.path}") from None
     if plain:
         return encoded
-    return {MARK: "dict", "v": [[encode(key), item] for key, item in encoded.items()]}
+    items = [[_at("'s key {}", key, key=key), item] for key, item in encoded.items()]
+    return {MARK: "dict", "v": items}
 
 
 def _datetime(value: datetime) -> Any:
-    zone = _zone(value.tzinfo, value)
-    return {MARK: "datetime", "v": value.isoformat(), "z": zone, "f": value.fold}
+    form = {MARK: "datetime", "v": value.replace(tzinfo=None).isoformat()}
+    return _with_zone(form, value, value)
 
 
 def _time(value: time) -> Any:
-    zone = _zone(value.tzinfo, value)
-    return {MARK: "time", "v": value.replace(tzinfo=None).isoformat(), "z": zone, "f": value.fold}
+    form = {MARK: "time", "v": value.replace(tzinfo=None).isoformat()}
+    return _with_zone(form, value, None)
 
 
-def _zone(zone: tzinfo | None, value: Any) -> Any:
-    if zone is None:
-        return None
-    if isinstance(zone, ZoneInfo) and zone.key is not None:
-        return zone.key
+def _with_zone(form: dict[str, Any], value: Any, moment: datetime | None) -> dict[str, Any]:
+    if value.tzinfo is not None:
+        form["z"] = _zone(value.tzinfo, moment)
+    if value.fold:
+        form["f"] = 1
+    return form
+
+
+def _zone(zone: tzinfo, moment: datetime | None) -> Any:
+    """A zone's name, or the offset, in seconds, and perhaps a name for that.
+
+    Of zones that are neither Python's own nor known to it by their name, only the offset at that
+    moment is kept: the instant is the same.
+    """
     if type(zone) is timezone:
-        return zone.utcoffset(None).total_seconds()
-    raise Unserializable(
-        f"{value!r}: a time zone of type {type(zone).__module__}.{type(zone).__qualname__} cannot "
-        "be stored; expected zoneinfo.ZoneInfo or datetime.timezone"
-    )
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
+        return [offset.total_seconds(), *name]
+    key = getattr(zone, "key", None) or getattr(zone, "zone", None)  # pytz says zone
+    offset = zone.utcoffset(moment)
+    if isinstance(key, str) and _is_zone(key, zone, moment):
+        return key
+    if offset is None:
+        raise Unserializable(f"{zone!r} tells no offset; expected a zoneinfo.ZoneInfo")
+    return [offset.total_seconds()]
+
+
+def _is_zone(key: str, zone: tzinfo, moment: datetime | None) -> bool:
+    if isinstance(zone, ZoneInfo):
+        return True
+    try:
+        return ZoneInfo(key).utcoffset(moment) == zone.utcoffset(moment)
+    except (KeyError, ValueError, OSError):
+        return False
 
 
 def _encode_other(value: Any) -> Any:
     cls = type(value)
     if isinstance(value, Enum):
-        return {MARK: "enum", "c": _importable(cls), "v": value.name}
-    state = inspect(value, raiseerr=False)
-    if isinstance(state, InstanceState):
-        return _entity(state, value)
+        return _enum(cls, value)
+    ref = entity_ref(value)
+    if ref is not None:
+        return {MARK: "entity", "c": ref.cls, "v": _items(ref.pk)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {MARK: "dataclass", "c": _importable(cls), "v": _dict(fields)}
+        return _dataclass(cls, value)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    for base in cls.__mro__:
+        if base in _ENCODERS:
+            raise Unserializable(
+                f"a {name} cannot be stored: it would come back as a mere {base.__name__}; pass "
+                f"{base.__name__}(…) if that is meant"
+            )
     raise Unserializable(
-        f"{cls.__module__}.{cls.__qualname__} cannot be stored; expected JSON values, datetime, "
-        "date, time, timedelta, Decimal, UUID, bytes, tuple, set, Enum, dataclass, or a "
-        "persistent SQLAlchemy object"
+        f"a {name} cannot be stored; expected JSON values, datetime, date, time, timedelta, "
+        "Decimal, UUID, bytes, tuple, set, Enum, dataclass, or a persistent SQLAlchemy object"
     )
 
 
@@ -146,16 +202,70 @@ def _importable(cls: type) -> str:
         raise Unserializable(f"{name} cannot be imported by the daemon: {error}") from error
     if found is not cls:
         raise Unserializable(f"{name} names something else than the class of this value")
+    if cls.__module__ == "__main__":
+        raise Unserializable(
+            f"{name} is in the program that was started, which the daemon does not import; move "
+            "it into a module"
+        )
     return name
 
 
-def _entity(state: Any, value: Any) -> Any:
+def _enum(cls: Any, value: Any) -> Any:
+    name = _importable(cls)
+    if cls.__members__.get(value.name) is value:
+        return {MARK: "enum", "c": name, "n": value.name}
+    if isinstance(value, Flag):  # several at once have no name that can be looked up
+        return {MARK: "enum", "c": name, "v": _at(".value", value.value)}
+    raise Unserializable(f"{value!r} is not among the members of {name}")
+
+
+def _dataclass(cls: Any, value: Any) -> Any:
+    """Its state, field by field, as copy and pickle take it; ``x`` is what it has beside fields."""
+    name = _importable(cls)
+    try:
+        object.__new__(cls)
+    except TypeError as error:
+        raise Unserializable(f"a {name} cannot be made from its fields: {error}") from error
+    names = [field.name for field in dataclasses.fields(cls)]
+    unset = [field for field in names if not hasattr(value, field)]
+    if unset:
+        raise Unserializable(f"a {name} without a value for its field {unset[0]!r}")
+    form = {
+        MARK: "dataclass",
+        "c": name,
+        "v": {field: _at(f".{field}", getattr(value, field)) for field in names},
+    }
+    beside = {
+        attribute: _at(f".{attribute}", item)
+        for attribute, item in getattr(value, "__dict__", {}).items()
+        if attribute not in form["v"] and _is_state(cls, attribute)
+    }
+    return {**form, "x": beside} if beside else form
+
+
+def _is_state(cls: type, attribute: str) -> bool:
+    """Whether an attribute is not merely remembered, or Python's own."""
+    cached = isinstance(getattr(cls, attribute, None), functools.cached_property)
+    return not cached and not attribute.startswith("__")
+
+
+def entity_ref(value: Any) -> EntityRef | None:
+    """The reference to a persistent mapped object; None for what is not mapped.
+
+    Raises Unserializable for one that is not in the database.
+    """
+    state = sqlalchemy.inspect(value, raiseerr=False)
+    if not isinstance(state, InstanceState):
+        return None
+    name = _importable(state.mapper.class_)
     if state.identity is None:
         raise Unserializable(
-            f"a {type(value).__qualname__} that is not in the database yet has no key to find it "
-            "by; flush the session first"
+            f"a {name} that is not in the database yet has no key to find it by; flush the session "
+            "first"
         )
-    return {MARK: "entity", "c": _importable(state.mapper.class_), "v": _items(state.identity)}
+    if state.deleted or state.was_deleted:
+        raise Unserializable(f"a {name} that has been deleted cannot be found by the job")
+    return EntityRef(name, tuple(state.identity))
 
 
 def _base64(value: bytes | bytearray) -> str:
@@ -167,10 +277,10 @@ def _timedelta(value: timedelta) -> list[int]:
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], Any]]] = {
-    type(None): _same,
-    bool: _same,
-    int: _same,
-    str: _same,
+    type(None): lambda value: value,
+    bool: lambda value: value,
+    int: _int,
+    str: _str,
     float: _float,
     list: _items,
     dict: _dict,
@@ -185,86 +295,4 @@ _ENCODERS: Final[dict[type, Callable[[Any], Any]]] = {
     timedelta: _tagged("timedelta", _timedelta),
     Decimal: _tagged("decimal", str),
     UUID: _tagged("uuid", str),
-}
-
-
-def decoder(load_entity: LoadEntity | None) -> Callable[[dict[str, Any]], Any]:
-    """The object_hook that turns marked objects back; ``load_entity`` finds mapped objects.
-
-    Without it they come back as EntityRef. It raises BrokenJob for what cannot be read.
-    """
-
-    def decode(found: dict[str, Any]) -> Any:
-        if MARK not in found:
-            return found
-        kind = found[MARK]
-        if kind == "entity":
-            ref = EntityRef(found["c"], tuple(found["v"]))
-            return ref if load_entity is None else load_entity(ref)
-        read = _DECODERS.get(kind)
-        if read is None:
-            raise BrokenJob(f"a stored value has the unknown kind {kind!r}")
-        return read(found)
-
-    return decode
-
-
-def _read_zone(zone: Any) -> tzinfo | None:
-    if zone is None:
-        return None
-    if isinstance(zone, str):
-        return ZoneInfo(zone)
-    return timezone(timedelta(seconds=zone)) if zone else timezone.utc
-
-
-def _read_datetime(found: Mapping[str, Any]) -> datetime:
-    naive = datetime.fromisoformat(found["v"]).replace(tzinfo=None)
-    return naive.replace(tzinfo=_read_zone(found["z"]), fold=found["f"])
-
-
-def _read_time(found: Mapping[str, Any]) -> time:
-    return time.fromisoformat(found["v"]).replace(tzinfo=_read_zone(found["z"]), fold=found["f"])
-
-
-def _read_enum(found: Mapping[str, Any]) -> Any:
-    cls = import_name(found["c"])
-    if not (isinstance(cls, type) and issubclass(cls, Enum)):
-        raise BrokenJob(f"{found['c']} is not an Enum")
-    return cls[found["v"]]
-
-
-def _read_dataclass(found: Mapping[str, Any]) -> Any:
-    cls = import_name(found["c"])
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        raise BrokenJob(f"{found['c']} is not a dataclass")
-    # Field by field, as copy does: __init__ may count, check or connect.
-    value = object.__new__(cls)
-    for field in dataclasses.fields(cls):
-        if field.name in found["v"]:
-            object.__setattr__(value, field.name, found["v"][field.name])
-        elif field.default is not dataclasses.MISSING:
-            object.__setattr__(value, field.name, field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            object.__setattr__(value, field.name, field.default_factory())
-        else:
-            raise BrokenJob(f"{found['c']} has a field {field.name!r} now that was not stored")
-    return value
-
-
-_DECODERS: Final[dict[str, Callable[[Mapping[str, Any]], Any]]] = {
-    "float": lambda found: float(found["v"]),
-    "dict": lambda found: dict(found["v"]),
-    "tuple": lambda found: tuple(found["v"]),
-    "set": lambda found: set(found["v"]),
-    "frozenset": lambda found: frozenset(found["v"]),
-    "bytes": lambda found: base64.b64decode(found["v"]),
-    "bytearray": lambda found: bytearray(base64.b64decode(found["v"])),
-    "datetime": _read_datetime,
-    "date": lambda found: date.fromisoformat(found["v"]),
-    "time": _read_time,
-    "timedelta": lambda found: timedelta(*found["v"]),
-    "decimal": lambda found: Decimal(found["v"]),
-    "uuid": lambda found: UUID(found["v"]),
-    "enum": _read_enum,
-    "dataclass": _read_dataclass,
 }

@@ -125,23 +125,23 @@ def raised(
         completion = completion_of(claim, CANCELLED, error=str(error), **fields)
         return Outcome(state=CANCELLED, error=error, completion=completion)
     fields["error"] = describe_error(error)
-    again = decide_retry(
-        error,
-        attempt=claim.attempt + 1,
-        max_attempts=claim.max_attempts,
-        backoff=claim.options.get("backoff"),
-        rng=rng,
-    )
+    due_at = None
+    try:
+        again = decide_retry(
+            error,
+            attempt=claim.attempt + 1,
+            max_attempts=claim.max_attempts,
+            backoff=claim.options.get("backoff"),
+            rng=rng,
+        )
+        if again is not None and again.date is not None:
+            due_at = parse_date(again.date, now=utcnow(), zone=zone)
+    except (ValueError, TypeError, OverflowError) as unreadable:
+        # The date of a Retry, or a stored backoff: what cannot be followed ends the job, and says so.
+        again, error = None, unreadable
+        fields["error"] += f"{unreadable}\n"
     if again is None:
         return Outcome(state=FAILED, error=error, completion=completion_of(claim, FAILED, **fields))
-    due_at = None
-    if again.date is not None:
-        try:
-            due_at = parse_date(again.date, now=utcnow(), zone=zone)
-        except ValueError as unreadable:
-            fields["error"] += f"{unreadable}\n"
-            completion = completion_of(claim, FAILED, **fields)
-            return Outcome(state=FAILED, error=unreadable, completion=completion)
     completion = completion_of(
         claim,
         SCHEDULED,
@@ -168,15 +168,25 @@ def note(log: logging.Logger, claim: Claim, outcome: Outcome) -> None:
     )
 
 
-def completion_of(claim: Claim, state: str, **fields: Any) -> Completion:
-    """The completion of this claim; what ``fields`` does not say stays as it was.
+def completion_of(
+    claim: Claim,
+    state: str,
+    *,
+    attempt: int,
+    started_at: datetime | None = None,
+    result: str | None = None,
+    error: str | None = None,
+    userdata: str | None = None,
+    due_at: datetime | None = None,
+    delay: float | None = None,
+    delete: bool = False,
+    **bound: int | None,
+) -> Completion:
+    """The completion of this claim; userdata and errors that are not given stay as they were.
 
-    ``error`` is one more error's text. A job whose row is to go when it has ended goes.
+    ``error`` is the text of one more error, ``max_attempts`` another bound for the job. A job whose
+    row is to go when it has ended goes.
     """
-    error = fields.pop("error", None)
-    if fields.get("userdata") is None:
-        fields["userdata"] = claim.userdata
-    delete = fields.pop("delete", False)
     if claim.options and state != SCHEDULED:
         delete = delete or is_deleted_after(claim)
     return Completion(
@@ -184,11 +194,15 @@ def completion_of(claim: Claim, state: str, **fields: Any) -> Completion:
         owner=claim.owner,
         claim_no=claim.claim_no,
         state=state,
+        attempt=attempt,
+        started_at=started_at,
+        due_at=due_at,
+        delay=delay,
+        max_attempts=bound.get("max_attempts", claim.max_attempts),
+        result=result,
         errors=claim.errors if error is None else with_error(claim.errors, error),
-        started_at=fields.pop("started_at", None),
-        max_attempts=fields.pop("max_attempts", claim.max_attempts),
+        userdata=claim.userdata if userdata is None else userdata,
         delete=delete,
-        **fields,
     )
 
 
@@ -205,7 +219,11 @@ def with_error(errors: str | None, text: str) -> str:
 
     NUL and lone surrogates come out escaped, so that every database takes them.
     """
-    return json.dumps([*json.loads(errors or "[]"), shortened(text)][-KEPT_ERRORS:])
+    try:
+        before = list(json.loads(errors or "[]"))
+    except ValueError:
+        before = [str(errors)]
+    return json.dumps([*before, shortened(text)][-KEPT_ERRORS:])
 
 
 def shortened(text: str) -> str:

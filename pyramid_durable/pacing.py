@@ -25,6 +25,16 @@ FIRST_GUESS: Final = 0.02
 REMEMBERED_JOBS: Final = 50
 """The weight (in jobs) of what was measured before against a new measurement."""
 
+HUSH: Final = 5.0
+"""Seconds for which nothing is claimed so that a suspect, a job that may kill its daemon, can have
+this one for itself. Where other jobs take longer, they go first for as long, and it is tried anew."""
+
+HUSH_LOOK: Final = 0.5
+"""Seconds until a suspect is looked at again, while it is being made room for."""
+
+LONG_RUNNING: Final = 10.0
+"""Seconds after which a job is not in a suspect's way, nor a suspect in that of others."""
+
 
 class Takes(Protocol):
     """What a job store asks of the executor it claims for."""
@@ -41,6 +51,9 @@ class Takes(Protocol):
 
     def take_back(self) -> list[Claim]:
         """The claims that are to be given back."""
+
+    def is_quiet(self) -> bool:
+        """Whether a suspect can be run now."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from random import Random
@@ -12,23 +13,39 @@ from .times import parse_duration
 RETRY_PAUSE: Final = 3600.0
 """Seconds that ``raise Retry()`` waits where neither it nor the job says how long (API.md)."""
 
+LONGEST_WAIT: Final = 1000 * 365 * 86400.0
+"""So that a wait added to a date of today is still a date: 1000 years."""
+
 
 class Retry(Exception):
     """Raised in a job to have it tried again.
 
     ``delay`` is a duration, ``date`` anything that ``add_date_job`` takes; without either the job
-    waits as its backoff says, or an hour. ``max_attempts`` bounds it; None does not.
+    waits as its backoff says, or an hour. ``max_attempts`` is from then on the job's.
+
+    Raises TypeError where both are given, ValueError where one cannot be read.
     """
 
     def __init__(
         self, delay: Any = None, date: Any = None, max_attempts: int | None = None
     ) -> None:
+        # These, and not a text, so that it can be pickled on its way out of another process.
+        super().__init__(delay, date, max_attempts)
         if delay is not None and date is not None:
             raise TypeError("Retry() takes a delay or a date, not both")
         self.delay = None if delay is None else parse_duration(delay)
         self.date = date
-        self.max_attempts = max_attempts
-        super().__init__("the job asked to be tried again")
+        self.max_attempts = _read_max_attempts(max_attempts)
+
+    def __str__(self) -> str:
+        return "the job asked to be tried again"
+
+
+def _read_max_attempts(value: Any) -> int | None:
+    # Not 0 for "without end": none given says that already.
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"max_attempts {value!r}: expected a whole number from 1, or None")
+    return value
 
 
 class Cancel(Exception):
@@ -48,6 +65,10 @@ class Sentinel:
     def __repr__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> str:
+        # By name: it is told by identity, also when it comes out of another process.
+        return self.name
+
 
 OK: Final = Sentinel("OK")
 RETRY: Final = Sentinel("RETRY")
@@ -62,6 +83,8 @@ class Backoff:
     ``ceiling``; of that, a random part of up to ``jitter`` is taken off, so that jobs that failed
     together do not come back together (M. Brooker, "Exponential Backoff and Jitter", 2015).
     ``steps`` are waits given one by one instead; the last of them repeats.
+
+    Raises ValueError for a value that is out of its range.
     """
 
     base: float = 15.0
@@ -70,13 +93,24 @@ class Backoff:
     jitter: float = 0.5
     steps: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        for wait in (self.base, self.ceiling, *self.steps):
+            parse_duration(wait)
+        if not 1 <= self.factor < math.inf or not 0 <= self.jitter <= 1:
+            raise ValueError(
+                f"backoff factor {self.factor!r}, jitter {self.jitter!r}: expected a factor from 1 "
+                "and a jitter from 0 to 1"
+            )
+
     def delay(self, attempt: int, rng: Random) -> float:
         """Seconds to wait after attempt number ``attempt``, counted from 1."""
         if self.steps:
             whole = self.steps[min(attempt, len(self.steps)) - 1]
         else:
-            # Beyond 64 doublings every sensible ceiling is reached, and floats overflow later on.
-            whole = min(self.base * self.factor ** min(attempt - 1, 64), self.ceiling)
+            try:
+                whole = min(self.base * self.factor ** (attempt - 1), self.ceiling)
+            except OverflowError:
+                whole = self.ceiling if self.base else 0.0
         return whole * (1 - self.jitter * rng.random())
 
     def to_json(self) -> dict[str, Any]:
@@ -95,46 +129,39 @@ def parse_backoff(value: Any) -> Backoff:
     """
     if isinstance(value, Backoff):
         return value
-    if value == "exponential":
+    if isinstance(value, str) and value.strip() == "exponential":
         return Backoff()
-    if isinstance(value, Mapping):
-        return _from_fields(value)
-    if isinstance(value, (list, tuple)) and value:
-        return Backoff(steps=tuple(_wait(step) for step in value), jitter=0.0)
     try:
-        return Backoff(steps=(_wait(value),), jitter=0.0)
-    except (ValueError, TypeError) as error:
+        if isinstance(value, Mapping):
+            return _from_fields(value)
+        if isinstance(value, (list, tuple)) and value:
+            return Backoff(steps=_waits(value), jitter=0.0)
+        return Backoff(steps=(parse_duration(value),), jitter=0.0)
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
-            f"{value!r} is no backoff; expected 'exponential', a duration such as 30 or '5m', a "
-            "list of durations, or a dict of base, factor, ceiling, jitter"
+            f"{value!r} is no backoff ({error}); expected 'exponential', a duration such as 30 or "
+            "'5m', a list of durations, or a dict of base, factor, ceiling, jitter"
         ) from error
 
 
-def _wait(value: Any) -> float:
-    seconds = parse_duration(value)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{value!r}: expected a wait of 0 s or more")
-    return seconds
+def _waits(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{value!r}: expected a list of durations")
+    return tuple(parse_duration(step) for step in value)
 
 
 def _from_fields(value: Mapping[str, Any]) -> Backoff:
-    default = Backoff()
-    unknown = set(value) - set(asdict(default))
+    fields = {**asdict(Backoff()), **value}
+    unknown = [name for name in fields if name not in asdict(Backoff())]
     if unknown:
-        raise ValueError(
-            f"unknown backoff field {', '.join(sorted(map(repr, unknown)))}; "
-            f"expected {', '.join(asdict(default))}"
-        )
-    backoff = Backoff(
-        base=_wait(value.get("base", default.base)),
-        factor=float(value.get("factor", default.factor)),
-        ceiling=_wait(value.get("ceiling", default.ceiling)),
-        jitter=float(value.get("jitter", default.jitter)),
-        steps=tuple(_wait(step) for step in value.get("steps", ())),
+        raise ValueError(f"there is no field {unknown[0]!r}")
+    return Backoff(
+        base=parse_duration(fields["base"]),
+        factor=float(fields["factor"]),
+        ceiling=parse_duration(fields["ceiling"]),
+        jitter=float(fields["jitter"]),
+        steps=_waits(fields["steps"]),
     )
-    if not 1 <= backoff.factor < float("inf") or not 0 <= backoff.jitter <= 1:
-        raise ValueError(f"{dict(value)!r}: expected a factor from 1 and a jitter from 0 to 1")
-    return backoff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,21 +189,25 @@ def decide_retry(
     ``error`` is what the job raised; None stands for a returned RETRY, which is ``raise Retry()``
     without arguments. ``backoff`` is the job's own, as parse_backoff reads it, or None.
     """
-    if error is None:
-        error = Retry()
-    if isinstance(error, Retry):
-        bound = error.max_attempts
-        if bound is not None and attempt >= bound:
+    asked = Retry() if error is None else error
+    if not isinstance(asked, Retry):
+        if max_attempts is not None and attempt >= max_attempts:
             return None
-        if error.date is not None:
-            return Again(date=error.date, max_attempts=bound)
-        wait = error.delay
-        if wait is None:
-            wait = RETRY_PAUSE
-            if backoff is not None:
-                wait = parse_backoff(backoff).delay(attempt, rng)
-        return Again(delay=wait, max_attempts=bound)
-    if max_attempts is not None and attempt >= max_attempts:
+        policy = parse_backoff("exponential" if backoff is None else backoff)
+        wait = min(policy.delay(attempt, rng), LONGEST_WAIT)
+        return Again(delay=wait, max_attempts=max_attempts)
+    bound = asked.max_attempts
+    # One attempt is the default of every job, and no bound for those that ask for more.
+    if bound is None and max_attempts is not None and max_attempts > 1:
+        bound = max_attempts
+    if bound is not None and attempt >= bound:
         return None
-    policy = Backoff() if backoff is None else parse_backoff(backoff)
-    return Again(delay=policy.delay(attempt, rng), max_attempts=max_attempts)
+    if asked.max_attempts is not None:
+        max_attempts = asked.max_attempts
+    if asked.date is not None:
+        return Again(date=asked.date, max_attempts=max_attempts)
+    if asked.delay is not None:
+        wait = asked.delay
+    else:
+        wait = RETRY_PAUSE if backoff is None else parse_backoff(backoff).delay(attempt, rng)
+    return Again(delay=min(wait, LONGEST_WAIT), max_attempts=max_attempts)

@@ -16,7 +16,6 @@ from transaction.interfaces import NoTransaction
 from .attempt import Attempt, invoke, load_entity
 from .completing import SessionEnd
 from .current import use_job
-from .definitions import load
 from .exceptions import UnknownFunction
 from .heartbeat import Heartbeat
 from .interfaces import IScheduler
@@ -29,8 +28,12 @@ from .serializers import Serializer, resolve_serializer
 log = logging.getLogger(__name__)
 
 UNKNOWN_PAUSE: Final = 2.0
-"""Seconds for which a job of an unknown function is left to others: a newer daemon that waits for
-work takes it within its poll, and this one is not kept busy by a thousand of them."""
+"""Seconds for which a job of an unknown function is left to others at first: a newer daemon that
+waits for work takes it within its poll."""
+
+UNKNOWN_SHARE: Final = 0.25
+"""The pause as a share of the time a job has been unknown for, so that thousands of them do not keep
+a daemon busy until their grace is over."""
 
 
 class Runner:
@@ -105,9 +108,7 @@ class Runner:
 
     def _load(self, attempt: Attempt) -> Outcome | None:
         try:
-            attempt.definition = load(
-                attempt.claim.func, aliases=self._scheduler.aliases, allow=self._settings.allow
-            )
+            attempt.definition = self._scheduler.allowed.load(attempt.claim.func)
         except UnknownFunction as error:
             return self._leave_to_others(attempt.claim, error)
         return None
@@ -123,7 +124,7 @@ class Runner:
         attempt.args, attempt.kwargs = serializer.load_call(
             claim.payload, lambda ref: load_entity(request, name, ref)
         )
-        attempt.prepare(serializer, self._scheduler, self._store)
+        attempt.prepare(serializer, self._scheduler, self._store, self._requests)
 
     def _call(self, attempt: Attempt) -> None:
         assert attempt.current is not None
@@ -174,7 +175,8 @@ class Runner:
         waited = (claim.claimed_at - max(seen, claim.run_at)).total_seconds()
         if waited >= self._settings.unknown_grace:
             return broken(claim, error)
-        return Outcome(state=SCHEDULED, error=error, give_back=UNKNOWN_PAUSE)
+        pause = max(UNKNOWN_PAUSE, waited * UNKNOWN_SHARE)
+        return Outcome(state=SCHEDULED, error=error, give_back=pause)
 
     def _undo(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Roll back what the job did, and decide how it goes on."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Collection, Iterator
@@ -14,22 +14,23 @@ from pyramid.threadlocal import get_current_request
 from sqlalchemy import Connection
 from zope.interface import implementer
 
+from .allowing import Allowed
 from .broker import Broker
 from .calls import Call
+from .commanding import Sender
 from .enqueue import Enlister
-from .exceptions import InvalidJob, InvalidSetting
+from .exceptions import DurableError, InvalidJob, InvalidSetting
 from .facade import Facade
 from .interfaces import IDaemonFactory, IScheduler
 from .job_infos import Infos
 from .job_specs import SpecMaker
 from .outbox import Outbox, StoreOutbox
+from .publishing import CommandEnlister
 from .records import ScheduleSpec
 from .serializers import Serializer, resolve_serializer
 from .settings import Settings, read_settings
 from .store import Store
 from .times import utcnow
-
-log = logging.getLogger(__name__)
 
 
 class _Process:
@@ -47,6 +48,7 @@ class _Process:
         self.store_is_ready = False
         self.broker: Broker | None = None
         self.daemon: Any = None
+        self.stops_at_exit = False
 
 
 @implementer(IScheduler)
@@ -145,17 +147,48 @@ class Scheduler(Facade):
             lambda: self.store, dbsession=self.settings.dbsession, announce=self._announce
         )
 
+    @cached_property
+    def _commands(self) -> CommandEnlister:
+        return CommandEnlister(
+            Sender(lambda: self.broker, self.settings),
+            dbsession=self.settings.dbsession,
+            check=self.allowed.check,
+        )
+
     def _announce(self, queues: Collection[str]) -> None:
         self.broker.announce(queues)
 
+    @property
+    def reaches_store(self) -> bool:
+        """Whether verbs go to the store itself, rather than as commands through the broker.
+
+        With ``producer = broker``: in a process that has opened it, as daemons, jobs and pjobs do.
+        """
+        return self.settings.producer == "store" or self._process.store_is_ready
+
     @contextlib.contextmanager
     def outbox(self, request: Any) -> Iterator[Outbox]:
-        """Where a verb writes: it is kept when the request's transaction commits."""
+        """Where a verb writes: it is kept when the request's transaction commits.
+
+        Every verb that changes something goes through here and knows no more than Outbox says.
+        """
+        if not self.reaches_store:
+            with self._commands.writing(request) as outbox:
+                yield outbox
+            return
         with self._enlister.writing(request) as (connection, queues):
             yield StoreOutbox(self.store, connection, queues)
 
     def reading(self, request: Any) -> contextlib.AbstractContextManager[Connection]:
-        """A connection that sees what the request's transaction has written so far."""
+        """A connection that sees what the request's transaction has written so far.
+
+        Raises DurableError with ``producer = broker``, where the store is out of reach.
+        """
+        if not self.reaches_store:
+            raise DurableError(
+                "jobs and schedules cannot be looked up from here: scheduler.producer = broker says "
+                "that this process does not reach the store; ask a daemon's process, a job or pjobs"
+            )
         return self._enlister.reading(request)
 
     def declare(self, kind: str, call: Call, start_date: Any, fields: dict[str, Any]) -> None:
@@ -174,6 +207,12 @@ class Scheduler(Facade):
             for kind, call, start_date, fields in self._declarations
         )
 
+    @cached_property
+    def allowed(self) -> Allowed:
+        """What may run, and how it is found."""
+        declared = {self.specs.reference(call.func) for _, call, _, _ in self._declarations}
+        return Allowed(self.settings, self.aliases, declared)
+
     def check(self) -> None:
         """Read everything that is configured, and open nothing.
 
@@ -182,9 +221,8 @@ class Scheduler(Facade):
         """
         self._forget()
         try:
-            settings = self.settings
             self._check_broker(self._make_broker())
-            if settings.producer == "store":
+            if self.settings.producer == "store":
                 self._make_store().engine  # noqa: B018 - made to see whether its driver is there
             try:
                 self.specs  # noqa: B018 - reads the defaults of options
@@ -197,13 +235,15 @@ class Scheduler(Facade):
     def _check_broker(self, broker: Broker) -> None:
         if self.settings.producer == "broker" and not broker.carries_commands:
             raise InvalidSetting(
-                "scheduler.producer = broker needs a broker that keeps commands until they are "
-                f"stored; {broker!r} does not: expected scheduler.broker.url = amqp://… or redis://…"
+                f"scheduler.producer = broker does not go with {broker!r}: when a daemon dies with "
+                "commands in hand, only RabbitMQ and Redis deliver them again, and jobs would be "
+                "lost; expected scheduler.broker.url = amqp://… or redis://…"
             )
 
     def _forget(self) -> None:
         """Read the settings anew at the next use: they may change until the commit is over."""
-        for name in ("settings", "serializer", "specs", "infos", "_enlister"):
+        read = ("settings", "serializer", "specs", "infos", "allowed", "_enlister", "_commands")
+        for name in read:
             self.__dict__.pop(name, None)
 
     @property
@@ -215,7 +255,8 @@ class Scheduler(Facade):
     def start(self) -> None:
         """Start the daemon in this process, as combined mode does at the first request.
 
-        A second call does nothing. The daemon stops with ``shutdown()``, or with the process.
+        A second call does nothing. The daemon stops with ``shutdown()``, or when Python ends: what
+        it runs may finish. (SIGTERM ends Python only where the server handles it.)
         """
         process = self._process
         with process.daemon_lock:
@@ -227,6 +268,9 @@ class Scheduler(Facade):
             except BaseException:
                 process.daemon = None
                 raise
+            if not process.stops_at_exit:
+                atexit.register(self.shutdown)
+                process.stops_at_exit = True
 
     def shutdown(self) -> None:
         """Stop the daemon of this process; what it runs may finish. Without one, do nothing."""

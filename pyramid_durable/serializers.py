@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import io
 import json
 import pickle
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from .exceptions import BrokenJob, InvalidJob, InvalidSetting
-from .json_values import MARK, EntityRef, LoadEntity, Unserializable, decoder, encode
+from .json_reading import EntityError, LoadEntity, decoder, load, read_entity
+from .json_values import MARK, EntityRef, Unserializable, encode, entity_ref
 from .references import UnknownName, import_name
 
 __all__ = [
+    "CustomSerializer",
     "EntityRef",
     "JSONSerializer",
     "LoadEntity",
@@ -25,84 +30,91 @@ __all__ = [
 
 _MARKED: Final = f'"{MARK}"'
 
-UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    ImportError,
-    EOFError,
-    RecursionError,
-    UnknownName,
-    pickle.UnpicklingError,
-)
-"""What reading a damaged or foreign text raises; each means that the job is broken."""
+PICKLES: Final = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+"""Modules that would read whatever somebody puts into the database, and run it."""
 
 
-class Serializer(Protocol):
+class Serializer(ABC):
     """What the package asks of a serializer. ``name`` is kept beside each text it wrote."""
 
     name: str
 
+    @abstractmethod
     def dumps(self, value: Any) -> str:
-        """Write a value. Raises InvalidJob."""
+        """Write a value.
 
+        Raises InvalidJob; its text begins with the way to what is wrong (``[3]['x']: …``), so that
+        the caller can put a name before it.
+        """
+
+    @abstractmethod
     def loads(self, text: str, load_entity: LoadEntity | None = None) -> Any:
-        """Read a value. Raises BrokenJob."""
+        """Read a value; ``load_entity`` finds mapped objects, which otherwise stay EntityRefs.
+
+        Raises BrokenJob, and what ``load_entity`` raises.
+        """
 
     def dump_call(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_size: int | None = None
     ) -> str:
-        """Write the arguments of a call. Raises InvalidJob, naming the argument."""
+        """Write the arguments of a call, in at most ``max_size`` bytes.
 
-    def load_call(
-        self, payload: str, load_entity: LoadEntity | None = None
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Read the arguments of a call. Raises BrokenJob."""
-
-
-class _Calls:
-    """The two verbs about calls, over dumps and loads."""
-
-    def dump_call(
-        self: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_size: int | None = None
-    ) -> str:
+        Raises InvalidJob, naming the argument.
+        """
         try:
-            payload: str = self.dumps({"args": list(args), "kwargs": dict(kwargs)})
+            payload = self.dumps([list(args), dict(kwargs)])
         except InvalidJob:
             for name, value in _named(args, kwargs):
                 self._check(name, value)
             raise
-        if max_size is not None and len(payload) > max_size:
-            raise InvalidJob(
-                f"the arguments take {len(payload):,} bytes, more than scheduler.max_args_size "
-                f"({max_size:,}); store what is large elsewhere and pass its key"
-            )
+        if max_size is not None:
+            size = len(payload) if payload.isascii() else len(payload.encode())
+            if size > max_size:
+                raise InvalidJob(
+                    f"the arguments take {size:,} bytes, more than scheduler.max_args_size "
+                    f"({max_size:,}); store what is large elsewhere and pass its key"
+                )
         return payload
 
-    def _check(self: Any, name: str, value: Any) -> None:
+    def _check(self, name: str, value: Any) -> None:
         try:
             self.dumps(value)
         except InvalidJob as error:
             raise InvalidJob(f"{name}{error}") from error
 
     def load_call(
-        self: Any, payload: str, load_entity: LoadEntity | None = None
+        self, payload: str, load_entity: LoadEntity | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Read the arguments of a call. Raises what ``loads`` raises."""
         call = self.loads(payload, load_entity)
-        try:
-            return tuple(call["args"]), dict(call["kwargs"])
-        except UNREADABLE as error:
-            raise BrokenJob(f"the stored arguments are not those of a call: {error!r}") from error
+        if isinstance(call, (list, tuple)) and len(call) == 2:
+            args, kwargs = call
+            if isinstance(args, (list, tuple)) and isinstance(kwargs, dict):
+                return tuple(args), kwargs
+        raise BrokenJob("the stored arguments are not those of a call: a list and a dict")
 
 
-def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    positional = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
-    return [*positional, *((f"argument {name!r}", value) for name, value in kwargs.items())]
+def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for number, value in enumerate(args, 1):
+        yield f"argument {number}", value
+    for name, value in kwargs.items():
+        yield f"argument {name!r}", value
 
 
-class JSONSerializer(_Calls):
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Turn whatever a damaged or foreign text makes a reader raise into BrokenJob."""
+    try:
+        yield
+    except BrokenJob:
+        raise
+    except EntityError as error:
+        raise error.error from error.error.__cause__
+    except Exception as error:
+        raise BrokenJob(f"the stored {what} cannot be read: {error!r}") from error
+
+
+class JSONSerializer(Serializer):
     """JSON, with forms for the types that json_values knows."""
 
     name = "json"
@@ -110,34 +122,39 @@ class JSONSerializer(_Calls):
     def dumps(self, value: Any) -> str:
         """Write a value as ASCII text. Raises InvalidJob."""
         try:
-            return json.dumps(encode(value), separators=(",", ":"))
+            return _write_plain(encode(value))
         except Unserializable as error:
             raise InvalidJob(f"{error.path}: {error.problem}") from error
-        except (ValueError, RecursionError) as error:
-            raise InvalidJob(
-                f": a value that contains itself cannot be stored ({error})"
-            ) from error
+        except RecursionError as error:
+            raise InvalidJob(": it contains itself, or is nested too deeply") from error
 
     def loads(self, text: str, load_entity: LoadEntity | None = None) -> Any:
         """Read a value. Raises BrokenJob, and what ``load_entity`` raises."""
-        try:
-            if _MARKED not in text:
-                return json.loads(text)
+        if _MARKED not in text:
+            try:
+                return _read_plain(text)
+            except (ValueError, RecursionError) as error:
+                raise BrokenJob(f"the stored value cannot be read: {error!r}") from error
+        with _reading("value"):
             return json.loads(text, object_hook=decoder(load_entity))
-        except UNREADABLE as error:
-            raise BrokenJob(f"the stored value cannot be read: {error!r}") from error
 
 
-class PickleSerializer(_Calls):
+_write_plain: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_read_plain: Final = json.JSONDecoder().decode
+"""What json.dumps and json.loads make for each call, or look for; every job goes through here.
+What encode returns has no circles: it would not have returned."""
+
+
+class PickleSerializer(Serializer):
     """Pickles, each signed with HMAC-SHA256 and verified before it is read.
 
-    ``secrets``: the first signs, all verify.
+    ``secrets``: the first signs, all verify. Mapped objects are references here too.
     """
 
     name = "pickle"
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        if not secrets:
+        if not secrets or not all(secrets):
             raise InvalidSetting(
                 "scheduler.serializer = pickle needs scheduler.secret: an unsigned pickle would run "
                 "whatever somebody puts into the database"
@@ -146,32 +163,51 @@ class PickleSerializer(_Calls):
 
     def dumps(self, value: Any) -> str:
         """Write a value. Raises InvalidJob."""
+        written = io.BytesIO()
         try:
-            body = pickle.dumps(value)
-        except (pickle.PicklingError, *UNREADABLE) as error:
+            _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(value)
+        except Unserializable as error:
+            raise InvalidJob(f": {error.problem}") from error
+        except Exception as error:
             raise InvalidJob(f": {type(value).__qualname__} cannot be pickled: {error}") from error
+        body = written.getvalue()
         return f"{_sign(self._secrets[0], body)}.{base64.b64encode(body).decode('ascii')}"
 
     def loads(self, text: str, load_entity: LoadEntity | None = None) -> Any:
         """Read a value. Raises BrokenJob, also when no secret made its signature."""
-        try:
-            signature, _, encoded = text.partition(".")
+        signature, _, encoded = text.partition(".")
+        with _reading("pickle"):
             body = base64.b64decode(encoded, validate=True)
-        except ValueError as error:
-            raise BrokenJob(f"the stored value is no signed pickle: {error}") from error
-        if not any(hmac.compare_digest(signature, _sign(one, body)) for one in self._secrets):
-            raise BrokenJob("the stored pickle is not signed with one of scheduler.secret")
-        try:
-            return pickle.loads(body)  # noqa: S301 - its signature has just been verified
-        except UNREADABLE as error:
-            raise BrokenJob(f"the stored pickle cannot be read: {error!r}") from error
+            found = signature.encode()
+            if not any(hmac.compare_digest(found, _sign(s, body).encode()) for s in self._secrets):
+                raise BrokenJob("the stored pickle is not signed with one of scheduler.secret")
+            return _Unpickler(io.BytesIO(body), load_entity).load()
 
 
 def _sign(secret: bytes, body: bytes) -> str:
-    return hmac.new(secret, body, hashlib.sha256).hexdigest()
+    # What it is stands before it: the same secret signs commands too.
+    return hmac.new(secret, b"pyramid_durable pickle\0" + body, hashlib.sha256).hexdigest()
 
 
-class CustomSerializer(_Calls):
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, value: Any) -> Any:
+        # Few values are mapped; the rest must not pay for the question.
+        if not hasattr(value, "_sa_instance_state"):
+            return None
+        ref = entity_ref(value)
+        return None if ref is None else (ref.cls, ref.pk)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, load_entity: LoadEntity | None) -> None:
+        super().__init__(file)
+        self._load_entity = load_entity
+
+    def persistent_load(self, key: Any) -> Any:
+        return load(read_entity(*key), self._load_entity)
+
+
+class CustomSerializer(Serializer):
     """An application's own object with ``dumps`` and ``loads``; bytes are kept as base64."""
 
     def __init__(self, name: str, custom: Any) -> None:
@@ -183,9 +219,8 @@ class CustomSerializer(_Calls):
         try:
             written = self._custom.dumps(value)
         except Exception as error:
-            raise InvalidJob(
-                f": {self.name} cannot write {type(value).__qualname__}: {error!r}"
-            ) from error
+            what = type(value).__qualname__
+            raise InvalidJob(f": {self.name} cannot write a {what}: {error!r}") from error
         if isinstance(written, bytes):
             return "b" + base64.b64encode(written).decode("ascii")
         if isinstance(written, str):
@@ -196,11 +231,11 @@ class CustomSerializer(_Calls):
 
     def loads(self, text: str, load_entity: LoadEntity | None = None) -> Any:
         """Read a value. Raises BrokenJob around whatever the object raises."""
-        try:
-            written = base64.b64decode(text[1:]) if text[:1] == "b" else text[1:]
+        with _reading("value"):
+            if text[:1] not in ("b", "s"):
+                raise BrokenJob(f"the stored value was not written by {self.name}")
+            written = base64.b64decode(text[1:]) if text[0] == "b" else text[1:]
             return self._custom.loads(written)
-        except Exception as error:
-            raise BrokenJob(f"{self.name} cannot read the stored value: {error!r}") from error
 
 
 def resolve_serializer(name: str, secrets: Sequence[str]) -> Serializer:
@@ -213,17 +248,21 @@ def resolve_serializer(name: str, secrets: Sequence[str]) -> Serializer:
     if name == PickleSerializer.name:
         return PickleSerializer(secrets)
     try:
-        custom = import_name(name)
-    except UnknownName as error:
+        return CustomSerializer(name, _import_custom(name))
+    except Exception as error:
+        why = str(error) if isinstance(error, UnknownName) else f"making one failed: {error!r}"
         raise InvalidSetting(
-            f"scheduler.serializer = {name!r}: {error}; expected json, pickle, or the dotted name "
-            "of an object with dumps and loads"
+            f"scheduler.serializer = {name!r}: {why}; expected json, pickle, or the dotted name of "
+            "an object with dumps and loads"
         ) from error
+
+
+def _import_custom(name: str) -> Any:
+    custom = import_name(name)
+    if getattr(custom, "__name__", None) in PICKLES:
+        raise UnknownName(f"{custom!r} would read unsigned pickles; 'pickle' signs them")
     if isinstance(custom, type):
         custom = custom()
     if not callable(getattr(custom, "dumps", None)) or not callable(getattr(custom, "loads", None)):
-        raise InvalidSetting(
-            f"scheduler.serializer = {name!r}: {custom!r} has no dumps() and loads(); expected an "
-            "object that has both"
-        )
-    return CustomSerializer(name, custom)
+        raise UnknownName(f"{custom!r} has no dumps() and loads()")
+    return custom

@@ -21,13 +21,18 @@ def session_of(request: Any, name: str) -> Session | None:
     """
     value = vars(request).get(name)
     if value is None:
-        if not isinstance(getattr(type(request), name, None), _EVALUATED_AT_EACH_ACCESS):
+        if not is_evaluated(type(request), name):
             return None
         value = getattr(request, name)
     if isinstance(value, scoped_session):
         # Asking an empty registry would create the very session we only want to look at.
         value = value.registry() if value.registry.has() else None
     return value if isinstance(value, Session) else None
+
+
+def is_evaluated(kind: type, name: str) -> bool:
+    """Whether an attribute of a class of requests is a property that every access evaluates."""
+    return isinstance(getattr(kind, name, None), _EVALUATED_AT_EACH_ACCESS)
 
 
 def zope_listener(session: Session) -> ZopeTransactionEvents | None:

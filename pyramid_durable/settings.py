@@ -39,6 +39,10 @@ PREFIX: Final = "scheduler."
 BROKER_OPTIONS: Final = "broker.options."
 EXECUTORS: Final = ("thread", "process", "inline", "auto")
 PRODUCERS: Final = ("store", "broker")
+COMMAND_DEADLINE: Final = 2.0
+"""Seconds that a request waits for the broker with ``producer = broker``, where nothing else is
+set. What is confirmed there is the job itself: to give up early fails a request for nothing."""
+
 FEWEST_BEATS: Final = 2
 """Heartbeats within one lease: with fewer, one late beat hands a healthy daemon's work away."""
 
@@ -164,6 +168,8 @@ def read_settings(mapping: Mapping[str, Any], *, here: str | None = None) -> Set
     values.setdefault("zone", get_zone(None))
     _fill_store(values, mapping, here)
     _fill_broker(values)
+    if values.get("producer") == "broker":
+        values.setdefault("broker_deadline", COMMAND_DEADLINE)
     settings = Settings(**values)
     _check(settings)
     return settings

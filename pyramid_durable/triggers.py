@@ -176,11 +176,6 @@ def cron_trigger(
     """
     given = (year, month, day, week, day_of_week, hour, minute, second)
     fields = normalize_fields(dict(zip(FIELD_NAMES, given, strict=True)))
-    if (crontab is None) == (not fields):
-        raise InvalidJob(
-            f"a cron schedule was given {'both crontab and' if fields else 'neither crontab nor'} fields; "
-            "expected either crontab='0 3 * * *' or fields such as hour=3, day_of_week='mon-fri'"
-        )
     zone = zone if timezone is None else get_zone(timezone)
     start = None if start_date is None else parse_date(start_date, now=now, zone=zone)
     return _checked(
@@ -253,6 +248,12 @@ def describe(trigger: Trigger) -> str:
 
 def _checked(trigger: CronTrigger) -> CronTrigger:
     # Read here, where the one who wrote it sees the error, and not first when it fires.
+    if (trigger.crontab is None) == (not trigger.fields):
+        given = "both crontab and fields" if trigger.fields else "neither crontab nor fields"
+        raise InvalidJob(
+            f"a cron schedule was given {given}; expected either, such as crontab='0 3 * * *' or "
+            "hour=3, day_of_week='mon-fri'"
+        )
     if not isinstance(trigger.crontab, (str, type(None))):
         raise InvalidJob(f"crontab {trigger.crontab!r} is not text; expected '0 3 * * *' or so")
     trigger.calendar()

@@ -13,7 +13,7 @@ from kombu import compression
 
 from pyramid_durable.exceptions import InvalidSetting
 
-from .address import FILESYSTEM, MEMORY, Address
+from .address import AMQP, REDIS, Address
 from .listener import Handler, Subscription, listen
 from .publisher import Publisher
 from .wire import Wire
@@ -63,7 +63,7 @@ class Broker:
     @property
     def carries_commands(self) -> bool:
         """Whether commands survive here until a daemon has stored them (amqp, redis)."""
-        return self._address.kind not in (MEMORY, FILESYSTEM)
+        return self._address.kind in (AMQP, REDIS)
 
     def announce(self, queues: Collection[str]) -> None:
         """Tell the daemons of ``queues`` to look into the store; a hint that may get lost.
@@ -96,15 +96,16 @@ class Broker:
     def publish_command(self, body: bytes, queue: str) -> None:
         """Put a command into the durable queue that the daemons of ``queue`` share.
 
-        Returns when the broker has confirmed it. Raises BrokerUnavailable within the deadline;
-        the command may then have arrived nevertheless, and where a connection broke in between
-        it may arrive twice, so storing it has to be idempotent. Raises InvalidSetting where the
-        transport cannot keep commands.
+        Returns when the broker has confirmed it. Raises BrokerUnavailable within the deadline:
+        then it was not sent, or was sent and not confirmed in time and may have arrived. Where
+        a connection breaks it may arrive twice, so storing it has to be idempotent. Raises
+        InvalidSetting where the transport cannot keep commands.
         """
         if not self.carries_commands:
             raise InvalidSetting(
-                f"scheduler.broker.url {self._address.shown} cannot carry commands: they would be lost with"
-                " the process that reads them; scheduler.producer = broker needs amqp:// or redis://"
+                f"scheduler.broker.url {self._address.shown} cannot carry commands: they would be"
+                " lost with the process that reads them; scheduler.producer = broker needs"
+                " amqp:// or redis://"
             )
         self._call(lambda wire: wire.publish_command(body, queue))
 
@@ -168,7 +169,7 @@ def _find_compressor(name: str | None) -> str | None:
         compression.get_encoder(name)
     except KeyError:
         raise InvalidSetting(
-            f"scheduler.broker.compressor is {name!r}, which kombu does not know; expected one of gzip,"
-            " bzip2, lzma (or zstd, brotli where their libraries are installed)"
+            f"scheduler.broker.compressor is {name!r}, which kombu does not know; expected one of"
+            " gzip, bzip2, lzma (or zstd, brotli where their libraries are installed)"
         ) from None
     return name

@@ -104,7 +104,6 @@ class Session:
     """One connection: declares, hears, and hands on until it breaks or ``stop`` is set."""
 
     _connection: Connection
-    _command_channel: Any
 
     def __init__(self, address: Address, wanted: Subscription) -> None:
         self.was_connected = False
@@ -154,9 +153,8 @@ class Session:
             ).consume()
         if self._commands:
             # A channel of its own, because the prefetch count is the channel's.
-            self._command_channel = self._connection.channel()
             Consumer(
-                self._command_channel,
+                self._connection.channel(),
                 [self._address.commands(queue) for queue in self._queues],
                 on_message=self._on_command,
                 on_decode_error=self._on_malformed_command,
@@ -215,11 +213,11 @@ class Session:
         subscription.check_health()
 
     def _leave(self) -> None:
-        """Go in order: commands in hand go back, and no inbox is left behind."""
-        if self._commands:
-            # Without cancelling first: what Redis hands out in this moment would have nobody
-            # to take it, and kombu would drop it.
-            self._command_channel.close()
+        """Leave no inbox behind; commands in hand go back when the connection is closed.
+
+        Nothing is cancelled before that: what Redis hands out in this moment would find nobody
+        to take it, and kombu would drop it.
+        """
         if self._address.kind != AMQP:
             channel = self._connection.default_channel
             for queue in self._queues:
@@ -243,7 +241,7 @@ class Session:
 
     def _on_command(self, message: Message) -> None:
         if self._stop.is_set():
-            # Not acknowledged: it goes back when the channel closes.
+            # Not acknowledged: it goes back when the connection is closed.
             return
         self._malformed = 0
         body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)

@@ -56,6 +56,8 @@ class _Call:
 
     def __init__(self, work: Callable[[Wire], None]) -> None:
         self.work = work
+        self.is_begun = False
+        self.is_given_up = False
         self.ended = threading.Event()
         self.error: BaseException | None = None
 
@@ -64,8 +66,8 @@ class Publisher:
     """Owns one connection and the thread that uses it, in one process.
 
     Announcements are a set of queue names, so any number of them weighs no more than one each.
-    Calls (messages, commands, probes) wait in line; a caller that gives up takes its call back
-    where the thread has not begun it.
+    Calls (messages, commands, probes) wait in line, and for the connection; what its caller has
+    given up by then is not sent any more.
     """
 
     def __init__(
@@ -109,11 +111,11 @@ class Publisher:
             self._changed.notify_all()
         if not call.ended.wait(deadline):
             with self._changed:
-                begun = call not in self._calls
-                if not begun:
+                call.is_given_up = True
+                if call in self._calls:
                     self._calls.remove(call)
             if not call.ended.is_set():
-                raise self._address.unavailable(self._explain(deadline, begun=begun))
+                raise self._address.unavailable(self._explain(deadline, begun=call.is_begun))
         if call.error is not None:
             raise self._address.unavailable(call.error)
 
@@ -139,7 +141,7 @@ class Publisher:
     def _explain(self, deadline: float, *, begun: bool) -> str:
         reason = f"no answer within {deadline:g} s"
         if begun:
-            reason += " (what was asked may be done all the same)"
+            reason += " (what was sent may arrive all the same)"
         last = self._last_error
         return f"{reason}; before that: {self._address.redact(last)}" if last else reason
 
@@ -187,7 +189,15 @@ class Publisher:
         return next_announcement - time.monotonic() if self._announced else None
 
     def _answer(self, call: _Call) -> None:
-        call.error = self._try(call.work)
+        def work(wire: Wire) -> None:
+            with self._changed:
+                # It took long to connect: the transaction that wanted it may be rolled back.
+                if call.is_given_up:
+                    return
+                call.is_begun = True
+            call.work(wire)
+
+        call.error = self._try(work)
         call.ended.set()
 
     def _publish(self, queues: set[str]) -> None:

@@ -72,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config_vars = parse_vars(parser, options.config_vars)
 
     def command() -> int:
-        registry = load_registry(options.config_uri, config_vars, NAME)
-        options.run(registry.getUtility(IScheduler), options)
+        scheduler = load_registry(options.config_uri, config_vars, NAME).getUtility(IScheduler)
+        # Opened now: it is the store that is asked, whatever scheduler.producer says.
+        scheduler.store  # noqa: B018
+        options.run(scheduler, options)
         return DONE
 
     return run_command(NAME, command)

@@ -20,6 +20,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._refuses = False
         self._is_stuck = threading.Event()
+        self._is_open = threading.Event()
+        self._is_open.set()
         self.accepted = 0
         port = self._door.getsockname()[1]
         userinfo, at, _ = parts.netloc.rpartition("@")
@@ -49,6 +51,13 @@ class Proxy:
         """Whether connections are closed as soon as they are accepted."""
         self._refuses = refuses
 
+    def hold(self) -> None:
+        """Let those who connect wait; what they say meanwhile is kept."""
+        self._is_open.clear()
+
+    def let_go(self) -> None:
+        self._is_open.set()
+
     def stick(self) -> None:
         """Forward nothing any more, on connections that stay open: half-open ones."""
         self._is_stuck.set()
@@ -66,6 +75,7 @@ class Proxy:
             if self._refuses:
                 near.close()
                 continue
+            self._is_open.wait()
             far = socket.create_connection(self._target)
             with self._lock:
                 self._pairs.append((near, far))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +22,6 @@ from pyramid_durable.broker.local import MemoryTransport
 from tests.services import service_url
 
 ROOT = Path(__file__).parents[2]
-QUEUES = ("default", "mail")
 
 
 class Server:
@@ -29,6 +31,7 @@ class Server:
         self.kind = kind
         self.namespace = f"t{uuid4().hex[:12]}"
         self.folder = folder / "queues"
+        self.queues = ["default", "mail"]
         self.url = self._url()
         self._brokers: list[Broker] = []
 
@@ -46,9 +49,10 @@ class Server:
     def address(self, **options: Any) -> Address:
         return Address(self.url, namespace=self.namespace, options=options)
 
-    def peer(self, *arguments: str, url: str | None = None) -> subprocess.Popen[str]:
-        """Another process on this broker, see peer.py."""
-        return subprocess.Popen(
+    @contextmanager
+    def peer(self, *arguments: str, url: str | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Another process on this broker, see peer.py; killed in the end, with its children."""
+        with subprocess.Popen(
             [
                 sys.executable,
                 "-m",
@@ -61,7 +65,13 @@ class Server:
             stdout=subprocess.PIPE,
             stdin=subprocess.PIPE,
             text=True,
-        )
+            start_new_session=True,
+        ) as peer:
+            try:
+                yield peer
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(peer.pid, signal.SIGKILL)
 
     def leftovers(self) -> list[str]:
         """Name what lies on the broker: messages, inboxes, bindings, commands."""
@@ -82,7 +92,7 @@ class Server:
                     client.delete(key)
         elif self.kind == "amqp":
             with Connection(self.url) as connection:
-                for queue in QUEUES:
+                for queue in self.queues:
                     connection.channel().exchange_delete(self.address().exchange(queue).name)
                     connection.channel().queue_delete(self.address().commands(queue).name)
 
@@ -116,7 +126,7 @@ class Server:
         """
         found = []
         with Connection(self.url) as connection:
-            for queue in QUEUES:
+            for queue in self.queues:
                 name = self.address().exchange(queue).name
                 try:
                     connection.channel().exchange_delete(name, if_unused=True)

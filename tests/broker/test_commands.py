@@ -108,9 +108,8 @@ def test_a_daemon_killed_with_a_command_in_hand_gives_it_back(keeping_server: Se
     # AMQP sees the connection go; Redis has to wait for the visibility timeout.
     options = {"visibility_timeout": 1} if keeping_server.kind == "redis" else {}
     broker = keeping_server.broker(options=options)
-    peer = keeping_server.peer("hold")
-    assert peer.stdout is not None
-    with peer:
+    with keeping_server.peer("hold") as peer:
+        assert peer.stdout is not None
         assert peer.stdout.readline() == "connected\n"
         broker.publish_command(b"held", "default")
         assert peer.stdout.readline() == "command held\n"
@@ -118,6 +117,27 @@ def test_a_daemon_killed_with_a_command_in_hand_gives_it_back(keeping_server: Se
             peer.kill()
             ear.wait("command", b"held")
     assert keeping_server.leftovers() == [] or keeping_server.kind == "redis"
+
+
+@pytest.mark.parametrize("keeping_server", ["redis"], indirect=True)
+def test_what_others_hold_in_redis_is_theirs(keeping_server: Server) -> None:
+    """Our visibility timeout gives back our commands, and no task of a Celery beside us."""
+    broker = keeping_server.broker(options={"visibility_timeout": 1})
+    with Connection(keeping_server.url) as connection:
+        name = f"celery-{keeping_server.namespace}"
+        theirs = connection.SimpleQueue(name)
+        theirs.put("a long task")
+        task = theirs.get()
+        with keeping_server.peer("hold") as peer:
+            assert peer.stdout is not None
+            assert peer.stdout.readline() == "connected\n"
+            broker.publish_command(b"held", "default")
+            assert peer.stdout.readline() == "command held\n"
+        with listening(broker, commands=True) as ear:
+            ear.wait("command", b"held")
+        with keeping_server.redis() as client:
+            assert client.llen(name) == 0, "it was given back over its holder's head"
+        task.ack()
 
 
 def test_a_queue_deleted_behind_our_back_is_made_again(keeping_server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from traceback import format_exception
 
 import pytest
+from kombu import Connection
 
 from pyramid_durable.broker import Broker
 from pyramid_durable.exceptions import BrokerUnavailable
@@ -141,6 +143,24 @@ def test_a_call_tries_although_the_breaker_is_open_and_closes_it(keeping_server:
             ear.wait("announced", "default")
 
 
+def test_what_its_caller_has_given_up_is_not_sent_later(keeping_server: Server) -> None:
+    """The transaction was rolled back; a connection that comes late must not bring the job."""
+    with Proxy(keeping_server.url) as proxy:
+        proxy.hold()
+        broker = keeping_server.broker(proxy.url, deadline=0.1)
+        with pytest.raises(BrokerUnavailable, match=r"no answer within 0\.1 s\. Check"):
+            broker.publish_command(b"given up", "default")
+        with pytest.raises(BrokerUnavailable):
+            broker.publish_command(b"given up in line", "default")
+        proxy.let_go()
+        assert broker.flush(5)
+        broker.probe()
+        keeping_server.broker().publish_command(b"end", "default")
+        with listening(keeping_server.broker(), commands=True) as ear:
+            ear.wait("command", b"end")
+            assert ear.all("command") == [(b"end",)]
+
+
 def test_a_publisher_survives_a_restart_of_the_broker(keeping_server: Server) -> None:
     with Proxy(keeping_server.url) as proxy, listening(keeping_server.broker()) as ear:
         broker = keeping_server.broker(proxy.url)
@@ -182,6 +202,22 @@ def test_a_listener_notices_a_connection_that_is_half_open(keeping_server: Serve
             ear.wait("connected", times=2, deadline=20)
 
 
+def test_a_network_that_times_out_is_not_a_quiet_broker(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To Python both are a TimeoutError."""
+    broker = server.broker()
+    with listening(broker) as ear:
+        with monkeypatch.context() as patched:
+
+            def time_out(*args: object, **kwargs: object) -> None:
+                raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+            patched.setattr(Connection, "drain_events", time_out)
+            ear.wait("disconnected")
+        ear.wait("connected", times=2)
+
+
 def test_a_listener_waits_for_a_broker_that_is_not_there_yet(keeping_server: Server) -> None:
     class Patient(Ear):
         def disconnected(self, exc: BaseException) -> None:
@@ -199,9 +235,14 @@ def test_a_folder_that_was_deleted_is_made_again(folder_server: Server) -> None:
     with listening(broker) as ear:
         inbox = next(path for path in folder_server.folder.glob("*/*") if path.is_dir())
         shutil.rmtree(folder_server.folder, ignore_errors=True)
-        wait_for("its inbox", inbox.is_dir)
-        broker.announce(["default"])
-        ear.wait("announced", "default")
+
+        def is_heard() -> bool:
+            broker.announce(["default"])
+            return bool(ear.all("announced"))
+
+        # Several, because the removal itself may take the first one with it.
+        wait_for("an announcement", is_heard)
+        assert inbox.is_dir()
 
 
 def test_flush_says_whether_it_was_in_time(black_hole: socket.socket) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import time
 
 import pytest
@@ -17,11 +16,9 @@ from tests.broker.servers import Server
 @pytest.fixture
 def dead(shared_server: Server) -> Server:
     """A broker whose one listener was killed."""
-    peer = shared_server.peer("listen")
-    assert peer.stdout is not None
-    with peer:
+    with shared_server.peer("listen") as peer:
+        assert peer.stdout is not None
         assert peer.stdout.readline() == "connected\n"
-        peer.kill()
     return shared_server
 
 
@@ -94,9 +91,5 @@ def test_a_listener_told_to_stop_ends_with_its_process(shared_server: Server) ->
         assert peer.stdin is not None
         assert peer.stdout.readline() == "connected\n"
         peer.stdin.close()
-        try:
-            assert peer.wait(10) == 0
-        except subprocess.TimeoutExpired:
-            peer.kill()
-            raise
+        assert peer.wait(10) == 0
     assert shared_server.leftovers() == []

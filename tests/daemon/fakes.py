@@ -100,7 +100,12 @@ class FakeStore:
         self.looks += 1
         due = (("default", 5),) if self.due else ()
         return Look(
-            now=NOON, queues=tuple(queues), due=due, next_at=self.next_at, schedules_due=False
+            now=NOON,
+            as_of=None,
+            queues=tuple(queues),
+            due=due,
+            next_at=self.next_at,
+            schedules_due=False,
         )
 
     def take(self, connection, owner, look, limit):
@@ -141,6 +146,7 @@ class FakeScheduler:
     def __init__(self):
         self.wakeups = 0
         self.events = []
+        self._listeners = ["one"]
 
     def _create_lock(self):
         return threading.RLock()

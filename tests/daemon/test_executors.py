@@ -34,11 +34,11 @@ class Bench:
             assert gate.wait(10)
         return DONE
 
-    def submit(self, *ids, slow=False):
+    def submit(self, *ids, slow=False, crashes=0):
         for id in ids:
             if slow:
                 self.gates[id] = threading.Event()
-            run = Run(claim(id), NOON, self.clock())
+            run = Run(claim(id, crashes=crashes), NOON, self.clock())
             self.executor.submit_job(run, [NOON])
 
     def finish(self, *ids):
@@ -219,3 +219,27 @@ def test_waiting_for_running_jobs_ends_at_the_timeout_or_in_a_hurry(bench):
     one.finish("slow")
     eventually(one.idle)
     assert one.executor.wait(60, hurry)
+
+
+def test_while_a_suspect_runs_there_is_no_room(bench):
+    one = bench(threads=4)
+    one.submit("suspect", slow=True, crashes=2)
+    eventually(lambda: one.running() == {"suspect"})
+    assert one.executor.room() == 0
+    assert not one.executor.is_quiet()
+    one.clock.now += 11
+    assert one.executor.room() > 0
+    assert not one.executor.is_quiet()
+    one.finish("suspect")
+    eventually(one.idle)
+    assert one.executor.is_quiet()
+    eventually(lambda: one.executor.room() > 4)
+
+
+def test_a_daemon_is_quiet_when_only_what_proved_harmless_runs(bench):
+    one = bench(threads=4)
+    one.submit("long", slow=True)
+    eventually(lambda: one.running() == {"long"})
+    assert not one.executor.is_quiet()
+    one.clock.now += 11
+    assert one.executor.is_quiet()

@@ -5,8 +5,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from pyramid_durable.exceptions import DurableError
 from pyramid_durable.jobstore import DurableJobStore
+from pyramid_durable.pacing import HUSH
 
-from .fakes import NOON, FakeStore, claim
+from .fakes import NOON, Clock, FakeStore, claim
 
 
 class Executor:
@@ -17,6 +18,10 @@ class Executor:
         self.waiting = 0
         self.full = None
         self.overdue = []
+        self.quiet = True
+
+    def is_quiet(self):
+        return self.quiet
 
     def room(self):
         return self.space
@@ -46,6 +51,10 @@ def lease():
 
 @pytest.fixture
 def jobstore(store, executor, lease):
+    return make(store, executor, lease)
+
+
+def make(store, executor, lease, **options):
     return DurableJobStore(
         store,
         queues=["default"],
@@ -53,6 +62,7 @@ def jobstore(store, executor, lease):
         owner=lambda: "me",
         held=lambda: lease["held"],
         poll_interval=1.0,
+        **options,
     )
 
 
@@ -187,3 +197,44 @@ def test_writing_through_apscheduler_is_refused_and_points_to_the_facade(jobstor
             aps.remove_all_jobs()
     finally:
         aps.shutdown()
+
+
+# A job with two crashes behind it runs alone; the store claims it alone.
+
+
+def test_a_suspect_is_run_where_nothing_else_runs(jobstore, store):
+    store.due = [claim("suspect", crashes=2)]
+    assert [run.claim.id for run in jobstore.get_due_jobs(now())] == ["suspect"]
+    assert store.released == []
+
+
+def test_a_busy_daemon_makes_room_for_a_suspect_and_then_lets_others_go_first(
+    store, executor, lease
+):
+    clock = Clock()
+    jobstore = make(store, executor, lease, clock=clock)
+    executor.quiet = False
+    store.due = [claim("suspect", crashes=2)]
+    assert jobstore.get_due_jobs(now()) == []
+    ((left, soon),) = store.released
+    assert left.id == "suspect"
+    store.due = [claim("b")]
+    clock.now += soon
+    assert jobstore.get_due_jobs(now()) == []
+    assert pause(jobstore) <= 0.2
+    clock.now += HUSH
+    assert [run.claim.id for run in jobstore.get_due_jobs(now())] == ["b"]
+    store.due = [claim("suspect", crashes=2)]
+    assert jobstore.get_due_jobs(now()) == []
+    assert store.released[-1][1] > soon
+    store.due = [claim("c")]
+    assert [run.claim.id for run in jobstore.get_due_jobs(now())] == ["c"]
+
+
+def test_a_daemon_that_has_become_quiet_claims_at_once(jobstore, store, executor):
+    executor.quiet = False
+    store.due = [claim("suspect", crashes=2)]
+    assert jobstore.get_due_jobs(now()) == []
+    executor.quiet = True
+    store.due = [claim("suspect", crashes=2)]
+    assert len(jobstore.get_due_jobs(now())) == 1

@@ -149,7 +149,7 @@ def cases(draw: st.DrawFn) -> tuple[ZoneInfo, datetime, Spec]:
 
 
 @given(case=cases(), offset=st.integers(0, 59_999_999), minute=st.integers(-24 * 60, 24 * 60))
-@settings(derandomize=True, max_examples=250, deadline=None)
+@settings(derandomize=True, max_examples=200, deadline=None)
 def test_fire_times_around_every_change_of_the_clocks(
     case: tuple[ZoneInfo, datetime, Spec], offset: int, minute: int
 ) -> None:

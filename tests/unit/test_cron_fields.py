@@ -16,7 +16,7 @@ from pyramid_durable.cron_fields import normalize_fields, read_crontab, read_fie
 from pyramid_durable.exceptions import InvalidJob
 from pyramid_durable.times import UTC
 
-THOROUGH = settings(derandomize=True, max_examples=250, deadline=None)
+THOROUGH = settings(derandomize=True, max_examples=200, deadline=None)
 NAMED_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 NAMED_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 

@@ -31,6 +31,9 @@ class Rental:
         Column("ski", String(50), nullable=False, unique=True),
     )
 
+    def remind(self, *args: Any) -> None:
+        """A job on one rental."""
+
 
 @dataclass
 class Site:
@@ -117,8 +120,7 @@ def make_site(
         store=store,
         bodies=bodies,
     )
-    if site.scheduler.settings.producer == "store":
-        site.scheduler.broker.announce = site._announce  # type: ignore[method-assign]
+    site.scheduler.broker.announce = site._announce  # type: ignore[method-assign]
     return site
 
 

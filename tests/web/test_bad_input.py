@@ -50,6 +50,7 @@ FUNCTIONS = {
 CALLS: dict[str, tuple[Ask, type[Exception], str]] = {
     "queue": (lambda s: s.add_async_job(charge, queue="post"), InvalidQueue, "'post'.*default"),
     "queue type": (lambda s: s.add_async_job(charge, queue=["mail"]), InvalidQueue, "mail"),
+    "no queue": (lambda s: s.add_async_job(charge, queue=""), InvalidQueue, "''.*default"),
     "option": (lambda s: s.add_async_job(charge, prio=1), TypeError, "'prio'.*'priority'"),
     "option of recurring jobs": (
         lambda s: s.add_async_job(charge, iterations=1),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +112,40 @@ def test_an_application_may_start_it_at_once(make_app: MakeApp, daemon: type[Dae
     assert daemon.started == [os.getpid()]
     TestApp(app).get("/")
     assert daemon.started == [os.getpid()]
+
+
+STARTS = """
+import sys
+from pyramid.config import Configurator
+from pyramid_durable.interfaces import IDaemonFactory
+
+class Daemon:
+    def __init__(self, registry): pass
+    def start(self): print("started", end=" ")
+    def shutdown(self): print("stopped", end=" ")
+
+settings = {"scheduler.combined": "true", "scheduler.jobstore.default.url": "sqlite://"}
+config = Configurator(settings=settings)
+config.include("pyramid_durable")
+config.registry.registerUtility(Daemon, IDaemonFactory)
+for order in sys.argv[1:]:
+    getattr(config.registry.scheduler, order)()
+"""
+
+
+@pytest.mark.parametrize(
+    ("orders", "seen"),
+    [
+        (["start"], "started stopped"),
+        (["start", "shutdown", "start"], "started stopped started stopped"),
+        (["start", "shutdown"], "started stopped"),
+        (["shutdown"], ""),
+    ],
+)
+def test_it_stops_with_its_process(orders: list[str], seen: str) -> None:
+    command = [sys.executable, "-c", STARTS, *orders]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == seen
 
 
 def test_scripts_do_not_start_it(make_app: MakeApp, daemon: type[Daemon]) -> None:

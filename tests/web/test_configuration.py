@@ -92,6 +92,17 @@ def test_settings_may_change_until_the_commit(config: Configurator) -> None:
     assert scheduler.settings.default_queue == "late"
 
 
+def test_settings_may_change_where_each_directive_commits_itself(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 's.sqlite'}"
+    config = Configurator(
+        autocommit=True,
+        settings={"scheduler.jobstore.default.url": url, "scheduler.broker.url": "memory://"},
+    )
+    config.include("pyramid_durable")
+    config.registry.settings["scheduler.queues"] = "late default"
+    assert config.registry.scheduler.settings.default_queue == "late"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

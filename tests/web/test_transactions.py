@@ -14,6 +14,7 @@ from transaction.interfaces import ISavepointDataManager
 from zope.interface import implementer
 
 from pyramid_durable.exceptions import DuplicateJob
+from pyramid_durable.scheduler import Scheduler
 from tests.web.jobs import charge, report
 from tests.web.site import Rental, Site
 
@@ -232,6 +233,28 @@ def test_many_jobs_at_once(site: MakeSite) -> None:
     assert here.schedules() == ["nightly", "often"]
     assert here.announced == [({"default", "mail"}, 2)]
     assert here.scheduler.add_jobs([]) == []
+
+
+def test_the_applications_own_objects_as_arguments(site: MakeSite) -> None:
+    here = site()
+
+    def view(request: Any) -> None:
+        rental = Rental(ski="blue")
+        request.dbsession.add(rental)
+        request.dbsession.flush()
+        ids = [
+            request.scheduler.add_async_job(charge, [rental], content_object=rental),
+            request.scheduler.add_async_job(rental.remind, [1]),
+            request.scheduler.add_async_job("remind", [1], content_object=rental),
+        ]
+        first, *methods = [request.scheduler.get_job(id) for id in ids]
+        assert first.args[0] == first.args[1]
+        for job in methods:
+            assert job.func == "tests.web.site:Rental.remind"
+            assert job.args == (first.args[0], 1)
+
+    here.get(view)
+    assert len(here.jobs()) == 3
 
 
 # Savepoints and other sub-transactions.
@@ -563,3 +586,20 @@ def test_a_session_that_follows_another_manager_does_not_decide(site: MakeSite) 
     here.scheduler.registry["engine"] = here.engine
     here.get(lambda request: request.scheduler.add_async_job(charge))
     assert here.jobs() == [CHARGE]
+
+
+def test_another_applications_request_is_not_joined(site: MakeSite) -> None:
+    here = site(session=None)
+
+    def view(request: Any) -> None:
+        # As where one WSGI process serves two applications that know each other.
+        other = Scheduler(type(request.registry)("other"))
+        other.registry.settings = request.registry.settings
+        other.broker.announce = lambda queues: None  # type: ignore[method-assign]
+        other.add_async_job(report)
+        assert here.jobs() == [REPORT]
+        fail(request)
+
+    with pytest.raises(ViewError):
+        here.get(view)
+    assert here.jobs() == [REPORT]

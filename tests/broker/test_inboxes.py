@@ -1,0 +1,69 @@
+"""Inboxes without a server: what they keep, how they wait, what they clear away."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from pyramid_durable.broker.inboxes import DEAD_AFTER, FolderInboxes, MemoryInboxes
+
+
+def test_memory_wakes_for_what_came_since_one_looked() -> None:
+    inboxes = MemoryInboxes()
+    inboxes.open("x.one")
+    mark = inboxes.mark()
+    inboxes.put("x", {"n": 1}, None)
+    started = time.monotonic()
+    inboxes.wait(mark, 5)
+    assert time.monotonic() - started < 1, "it slept over a message"
+    started = time.monotonic()
+    inboxes.wait(inboxes.mark(), 0.05)
+    assert time.monotonic() - started >= 0.05, "it did not sleep at all"
+
+
+def test_a_folder_is_looked_into_while_waiting(tmp_path: Path) -> None:
+    inboxes = FolderInboxes(tmp_path, 0.01)
+    inboxes.open("x.one")
+    started = time.monotonic()
+    inboxes.wait(inboxes.mark(), 0.05)
+    assert 0.05 <= time.monotonic() - started < 1
+    FolderInboxes(tmp_path, 0.01).put("x", {"n": 1}, None)
+    started = time.monotonic()
+    inboxes.wait(inboxes.mark(), 5)
+    assert time.monotonic() - started < 1
+
+
+def test_an_announcement_after_the_last_was_taken_is_kept(tmp_path: Path) -> None:
+    for inboxes in (MemoryInboxes(), FolderInboxes(tmp_path, 0.01)):
+        inboxes.open("x.one")
+        for expected in (1, 3):
+            inboxes.put("x", {"n": expected}, "announced")
+            inboxes.put("x", {"n": expected + 1}, "announced")
+            assert inboxes.size("x.one") == 1
+            assert inboxes.get("x.one") == {"n": expected}
+            assert inboxes.get("x.one") is None
+
+
+def test_a_reader_gives_its_sign_of_life_again(tmp_path: Path) -> None:
+    inboxes = FolderInboxes(tmp_path, 0.01)
+    inboxes.open("x.one")
+    sign = tmp_path / "x" / "one.alive"
+    os.utime(sign, (1, 1))
+    inboxes.get("x.one")
+    assert sign.stat().st_mtime == 1, "a sign at every look wears out disks"
+    inboxes._signed["x.one"] -= DEAD_AFTER
+    inboxes.get("x.one")
+    assert time.time() - sign.stat().st_mtime < DEAD_AFTER
+
+
+def test_drafts_of_publishers_that_died_go(tmp_path: Path) -> None:
+    inboxes = FolderInboxes(tmp_path, 0.01)
+    inboxes.open("x.one")
+    young, old = (tmp_path / "x" / "one" / name for name in (".young", ".old"))
+    for draft in (young, old):
+        draft.write_text('{"half')
+    os.utime(old, (1, 1))
+    assert inboxes.get("x.one") is None
+    assert young.exists()
+    assert not old.exists()
