@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy
+from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 from transaction import TransactionManager
 
@@ -136,22 +138,28 @@ class Attempt:
             return
         self._next_progress = now + PROGRESS_INTERVAL
         self._late_progress = None
-        joined = self.joined() if self.store.dialect.local_clock else None
         try:
-            if joined is not None and joined.is_writing:
-                # SQLite has one writer, and that is this job: its own transaction must carry it.
-                self.store.jobs.set_progress(joined.session.connection(), self.claim.id, progress)
-                return
-            with self.store.begin() as connection:
+            with self._beside() as connection:
                 self.store.jobs.set_progress(connection, self.claim.id, progress)
         except StoreUnavailable as error:
             self._warn("its progress cannot be shown", error)
 
     def _save_userdata(self, userdata: Mapping[str, Any]) -> None:
         text = self.serializer.dumps(dict(userdata))
-        with self.store.begin() as connection:
+        with self._beside() as connection:
             if not self.store.claims.save_userdata(connection, self.claim, text):
                 raise LostClaim(f"job {self.claim.id}: its claim is another daemon's now")
+
+    @contextmanager
+    def _beside(self) -> Iterator[Connection]:
+        """A connection for what others are to see before the job commits."""
+        joined = self.joined() if self.store.dialect.local_clock else None
+        if joined is not None and joined.is_writing:
+            # SQLite has one writer, and that is this job: its own transaction must carry it.
+            yield joined.session.connection()
+            return
+        with self.store.begin() as connection:
+            yield connection
 
     def _reschedule(self, date: Any, **changes: Any) -> str:
         claim = self.claim

@@ -124,13 +124,20 @@ class Intake:
 
     def _add_jobs(self, connection: Connection, jobs: Sequence[Any]) -> None:
         plain = [job for job in jobs if not _may_conflict(job)]
-        self._store.jobs.add_new(connection, plain)
+        if self._store.jobs.add_new(connection, plain) < len(plain):
+            self._check_stored(connection, plain)
         for job in jobs:
             if _may_conflict(job):
                 try:
                     self._store.jobs.add(connection, [job])
                 except DuplicateJob as error:
                     _drop("job", job.id, job.queue, error)
+
+    def _check_stored(self, connection: Connection, jobs: Sequence[Any]) -> None:
+        """Tell jobs that were there already from those that the database passed over."""
+        for job in jobs:
+            if self._store.jobs.get(connection, job.id) is None:
+                raise InvalidCommand(f"the database does not take job {job.id}")
 
     def _add_schedules(self, connection: Connection, schedules: Iterable[Any]) -> None:
         for schedule in schedules:

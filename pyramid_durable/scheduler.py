@@ -23,6 +23,7 @@ from .exceptions import DurableError, InvalidJob, InvalidSetting
 from .facade import Facade
 from .interfaces import IDaemonFactory, IScheduler
 from .job_infos import Infos
+from .job_options import UNBUILT_EXECUTORS, check_built
 from .job_specs import SpecMaker
 from .outbox import Outbox, StoreOutbox
 from .publishing import CommandEnlister
@@ -160,7 +161,7 @@ class Scheduler(Facade):
 
     @property
     def reaches_store(self) -> bool:
-        """Whether verbs go to the store itself, rather than as commands through the broker.
+        """Whether verbs go to the store itself, not as commands through the broker.
 
         With ``producer = broker``: in a process that has opened it, as daemons, jobs and pjobs do.
         """
@@ -180,10 +181,8 @@ class Scheduler(Facade):
             yield StoreOutbox(self.store, connection, queues)
 
     def reading(self, request: Any) -> contextlib.AbstractContextManager[Connection]:
-        """A connection that sees what the request's transaction has written so far.
-
-        Raises DurableError with ``producer = broker``, where the store is out of reach.
-        """
+        """A connection that sees what the request's transaction has written so far; DurableError
+        where the store is out of reach (``producer = broker``)."""
         if not self.reaches_store:
             raise DurableError(
                 "jobs and schedules cannot be looked up from here: scheduler.producer = broker says "
@@ -228,9 +227,24 @@ class Scheduler(Facade):
                 self.specs  # noqa: B018 - reads the defaults of options
             except InvalidJob as error:
                 raise InvalidSetting(f"scheduler.{error}") from error
-            self.declared  # noqa: B018
+            for schedule in self.declared:
+                check_built(schedule.job.options)
+            self._check_built()
         finally:
             self._forget()
+
+    def _check_built(self) -> None:
+        """Refuse settings that are read but not built yet, rather than go on without them."""
+        if self.settings.executor in UNBUILT_EXECUTORS:
+            raise InvalidSetting(
+                f"scheduler.executor = {self.settings.executor}: not built yet in this version; "
+                "expected thread"
+            )
+        if self.settings.processes != 1:
+            raise InvalidSetting(
+                f"scheduler.processes = {self.settings.processes}: not built yet in this version; "
+                "expected 1, and as many pscheduler processes as you like"
+            )
 
     def _check_broker(self, broker: Broker) -> None:
         if self.settings.producer == "broker" and not broker.carries_commands:
@@ -242,8 +256,8 @@ class Scheduler(Facade):
 
     def _forget(self) -> None:
         """Read the settings anew at the next use: they may change until the commit is over."""
-        read = ("settings", "serializer", "specs", "infos", "allowed", "_enlister", "_commands")
-        for name in read:
+        read = ("settings", "serializer", "specs", "infos", "allowed")
+        for name in (*read, "_enlister", "_commands"):
             self.__dict__.pop(name, None)
 
     @property

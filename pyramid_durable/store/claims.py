@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import Update
 from ..policies import claim_alone
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .database import Database
-from .rows import CLAIMED_COLUMNS, to_claim
+from .rows import CLAIM_NAMES, to_claim
 from .schedules import Schedules
 from .types import UtcDateTime
 
@@ -43,6 +43,10 @@ class Look:
         return not self.due and not self.schedules_due
 
 
+CLAIM_COLUMNS = tuple(name for name in Claim._fields if name != "claimed_at")
+"""The fields of a Claim that are columns; the other is the database's clock."""
+
+
 class Claims:
     """Claiming and giving back."""
 
@@ -50,7 +54,9 @@ class Claims:
         self._db = database
         self._schedules = schedules
         self._job = database.tables.job
-        self._claimed = [self._job.c[name] for name in CLAIMED_COLUMNS]
+        now = database.dialect.now().label("claimed_at")
+        columns = {name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS}
+        self._claimed = [columns.get(name, now) for name in Claim._fields]
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
 
     def look(
@@ -131,7 +137,7 @@ class Claims:
                 break
             picked = self._pick(queue, priority, look.as_of, limit - len(claims))
             rows = self._claim_rows(connection, owner, picked)
-            found = [to_claim(row, owner, row.claimed_at) for row in rows]
+            found = [to_claim(row) for row in rows]
             found.sort(key=lambda claim: (claim.run_at, claim.id))
             claims.extend(found)
         kept, given_back = claim_alone(claims)
@@ -158,15 +164,14 @@ class Claims:
         self, connection: Connection, owner: str, picked: Select[tuple[str]]
     ) -> Sequence[Any]:
         c = self._job.c
-        clock = self._db.dialect.now().label("claimed_at")
         if self._db.dialect.update_returning:
             statement = self._claiming(owner).where(self._db.dialect.among(c.id, picked))
-            return connection.execute(statement.returning(*self._claimed, clock)).all()
+            return connection.execute(statement.returning(*self._claimed)).all()
         ids = connection.execute(picked).scalars().all()
         if not ids:
             return []
         connection.execute(self._claiming(owner).where(c.id.in_(ids)))
-        return connection.execute(select(*self._claimed, clock).where(c.id.in_(ids))).all()
+        return connection.execute(select(*self._claimed).where(c.id.in_(ids))).all()
 
     def _claiming(self, owner: str) -> Update:
         return update(self._job).values(
@@ -192,3 +197,10 @@ class Claims:
             .values(state=SCHEDULED, owner=None, started_at=None, due_at=self._db.soon(delay))
         )
         return connection.execute(statement).rowcount
+
+    def save_userdata(self, connection: Connection, claim: Claim, userdata: str) -> bool:
+        """Keep a running job's userdata; False when the claim is another daemon's by now."""
+        c = self._job.c
+        fence = (c.claim_no == claim.claim_no, c.owner == claim.owner)
+        statement = update(self._job).where(c.id == claim.id, *fence).values(userdata=userdata)
+        return connection.execute(statement).rowcount == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row
@@ -28,21 +29,11 @@ JOB_COLUMNS = (
 """The columns of ``job_values``: all of a new job but its times."""
 
 
-CLAIMED_COLUMNS = (
-    *_WORK,
-    "group_name",
-    "options",
-    "id",
-    "kind",
-    "run_at",
-    "attempt",
-    "crashes",
-    "claim_no",
-    "schedule_id",
-    "fire_at",
-    "errors",
-)
-"""The columns of ``to_claim``: what a daemon needs to run a job."""
+CLAIM_NAMES = {"group": "group_name"}
+"""The fields of a Claim whose columns are called otherwise: the word is SQL's own."""
+
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def dump_options(options: Mapping[str, Any]) -> str | None:
@@ -52,7 +43,7 @@ def dump_options(options: Mapping[str, Any]) -> str | None:
 
 def load_options(text: str | None) -> Mapping[str, Any]:
     """Read what dump_options wrote."""
-    return json.loads(text) if text else {}
+    return json.loads(text) if text else NO_OPTIONS
 
 
 def work_values(spec: JobSpec) -> dict[str, Any]:
@@ -105,31 +96,12 @@ def schedule_values(spec: ScheduleSpec) -> dict[str, Any]:
     }
 
 
-def to_claim(row: Row[Any], owner: str, claimed_at: Any) -> Claim:
-    """Make the value a daemon works with from the row it has just claimed."""
-    return Claim(
-        id=row.id,
-        owner=owner,
-        claim_no=row.claim_no,
-        func=row.func,
-        payload=row.payload,
-        codec=row.codec,
-        queue=row.queue,
-        name=row.name,
-        kind=row.kind,
-        priority=row.priority,
-        run_at=row.run_at,
-        claimed_at=claimed_at,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-        crashes=row.crashes,
-        group=row.group_name,
-        schedule_id=row.schedule_id,
-        fire_at=row.fire_at,
-        userdata=row.userdata,
-        errors=row.errors,
-        options=load_options(row.options),
-    )
+def to_claim(row: Sequence[Any]) -> Claim:
+    """Make the value a daemon works with from the row it has just claimed, in the fields' order.
+
+    ``options`` is the last of them, and the only one that is read rather than handed on.
+    """
+    return Claim._make((*row[:-1], load_options(row[-1])))
 
 
 def to_stored_job(row: Row[Any]) -> StoredJob:

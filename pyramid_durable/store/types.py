@@ -37,7 +37,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             return value.replace(tzinfo=timezone.utc)
-        return value.astimezone(timezone.utc)
+        return value if value.tzinfo is timezone.utc else value.astimezone(timezone.utc)
 
 
 def key(length: int) -> TypeEngine[str]:

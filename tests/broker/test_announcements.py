@@ -139,7 +139,7 @@ def test_a_daemon_that_hangs_is_sent_a_bounded_number(server: Server) -> None:
         with server.redis() as client:
             kept = [client.type(key) for key in server.leftovers()]
             assert kept == [b"set"] * 2, "more than the inbox's bindings"
-    assert took < 30
+    assert took < 120
     hanging.release()
     wire.close()
 

@@ -177,3 +177,15 @@ def delegate(func: Any, args: Any, kwargs: Any) -> bool:
 
 def is_rental(rental: Any) -> str:
     return f"{type(rental).__name__} {rental.ski}"
+
+
+@job(pass_request=True)
+def save_userdata(request: Any, writing: bool) -> Any:
+    """Save userdata in the midst of the job, and tell what others see of it then."""
+    if writing:
+        request.dbsession.add(Rental(ski="Storm Petrel"))
+        request.dbsession.flush()
+    running = current_job()
+    running.userdata["steps"] = running.userdata.get("steps", 0) + 1
+    running.save_userdata()
+    return request.scheduler.get_job(running.id).userdata

@@ -254,9 +254,9 @@ def test_the_database_may_refuse_a_value(
     desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
     here = desk()
-    if here.store.dialect.local_clock:
-        pytest.skip("SQLite takes texts of any length")
-    here.take(here.spec(remind, "private"), replace(here.spec(), group="g" * 300))
+    if "postgresql" not in here.store.dialect.names:
+        pytest.skip("SQLite takes texts of any length, and MariaDB's JSON_TABLE cuts them")
+    here.take(here.spec(remind, "private"), replace(here.spec(), func="f" * 300))
     assert actions(caplog) == ["command_refused"]
     assert "private" not in caplog.text
     assert here.jobs() == []

@@ -432,6 +432,15 @@ def test_progress_of_a_job_that_has_written_does_not_block_it(bench):
     assert one.job.progress.message == "written"
 
 
+@pytest.mark.parametrize("writing", [False, True])
+def test_userdata_can_be_saved_in_the_midst_of_a_job(bench, writing):
+    one = bench()
+    outcome = one.run(jobs.save_userdata, writing)
+    assert outcome.error is None
+    assert outcome.result == {"steps": 1}
+    assert json.loads(one.job.userdata) == {"steps": 1}
+
+
 def test_reschedule_makes_another_job_like_this_one(bench):
     one = bench()
     outcome = one.run(jobs.reschedule, "word", name="named", group="g")

@@ -241,3 +241,19 @@ def test_errors_of_bad_input_are_value_errors(small: Site) -> None:
         small.scheduler.add_async_job(charge, priority=99)
     with pytest.raises(ValueError, match="post"):
         small.scheduler.add_async_job(charge, queue="post")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("timeout", "5s"), ("working_dir", "/srv"), ("executor", "process"), ("executor", "inline")],
+)
+def test_what_is_not_built_yet_is_refused_and_not_left_out(
+    small: Site, option: str, value: str
+) -> None:
+    with pytest.raises(InvalidJob, match=f"'{option}'.*not built yet"):
+        small.scheduler.add_async_job(charge, **{option: value})
+    with pytest.raises(InvalidJob, match=f"'{option}'.*not built yet"):
+        small.scheduler.add_jobs([{"func": charge}, {"func": charge, option: value}])
+    with pytest.raises(InvalidJob, match=f"'{option}'.*not built yet"):
+        small.scheduler.add_interval_job(charge, minutes=1, **{option: value})
+    assert small.jobs() == []
