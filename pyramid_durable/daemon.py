@@ -7,10 +7,8 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from pyramid.util import DottedNameResolver
-
 from .clock import DurableScheduler
-from .exceptions import InvalidQueue, InvalidSetting, StoreUnavailable
+from .exceptions import InvalidSetting, StoreUnavailable
 from .executors import DurableThreadExecutor
 from .hearing import Hearing
 from .heartbeat import Heartbeat
@@ -21,6 +19,7 @@ from .outcomes import Outcome
 from .recorder import GiveBack, Recorder
 from .records import Claim
 from .runner import Runner
+from .settings import checked_queues, import_setting
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ class Daemon:
         name = self._settings.store_class
         if name is None:
             return DurableJobStore
-        found = DottedNameResolver().resolve(name)
+        found = import_setting("jobstore.default.class", name)
         if not (isinstance(found, type) and issubclass(found, DurableJobStore)):
             raise InvalidSetting(
                 f"scheduler.jobstore.default.class: {name} is no subclass of "
@@ -202,14 +201,3 @@ class Daemon:
                 extra={"action": "cut_off", "job": run.claim.id, "queue": run.claim.queue},
             )
             self._recorder.add(GiveBack(claim=run.claim, delay=0.0))
-
-
-def checked_queues(queues: Sequence[str] | None, configured: Sequence[str]) -> tuple[str, ...]:
-    """The queues to serve: those asked for, else all. Raises InvalidQueue for an unknown one."""
-    for name in queues or ():
-        if name not in configured:
-            raise InvalidQueue(
-                f"queue {name!r} is not among the configured ones: "
-                f"scheduler.queues = {' '.join(configured)}"
-            )
-    return tuple(queues or configured)

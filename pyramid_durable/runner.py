@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
-from pyramid.util import DottedNameResolver
 from transaction import TransactionManager
 from transaction.interfaces import NoTransaction
 
@@ -24,6 +23,7 @@ from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_lat
 from .records import BROKEN, EXPIRED, FAILED, SCHEDULED, Claim, JobInfo
 from .retry import IGNORE, OK, RETRY, Retry
 from .serializers import Serializer, resolve_serializer
+from .settings import checked_queues, import_setting
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Runner:
         self._unknown_since: dict[str, datetime] = {}
         self._rng = Random()
         delegator = self._settings.delegator
-        self._delegator = DottedNameResolver().resolve(delegator) if delegator else None
+        self._delegator = import_setting("delegator", delegator) if delegator else None
         self._steps: tuple[Callable[[Attempt], Outcome | None], ...] = (
             self._expire,
             self._load,
@@ -235,7 +235,7 @@ def run_due(
     """
     scheduler = registry.getUtility(IScheduler)
     settings, store = scheduler.settings, scheduler.store
-    queues = tuple(queues or settings.queues)
+    queues = checked_queues(queues, settings.queues)
     runner = Runner(registry)
     heart = Heartbeat(
         store,

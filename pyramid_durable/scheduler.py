@@ -29,7 +29,7 @@ from .outbox import Outbox, StoreOutbox
 from .publishing import CommandEnlister
 from .records import ScheduleSpec
 from .serializers import Serializer, resolve_serializer
-from .settings import Settings, read_settings
+from .settings import Settings, import_setting, read_settings
 from .store import Store
 from .times import utcnow
 
@@ -230,6 +230,9 @@ class Scheduler(Facade):
             for schedule in self.declared:
                 check_built(schedule.job.options)
             self._check_built()
+            for key in ("delegator", "housekeeping_append"):
+                if (name := getattr(self.settings, key)) is not None:
+                    import_setting(key.replace("_", "."), name)
         finally:
             self._forget()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any, Final
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from .exceptions import InvalidJob, InvalidSetting
+from .exceptions import InvalidJob, InvalidQueue, InvalidSetting
+from .references import UnknownName, import_name
 from .setting_values import (
     BROKER_OPTION,
     DURATION,
@@ -265,3 +266,24 @@ def _check(settings: Settings) -> None:
                 f"{PREFIX}secret is missing: {PREFIX}{name} = {value} carries what must be signed; "
                 "expected a long random text, the same for the web processes and the daemons"
             )
+
+
+def import_setting(key: str, name: str) -> Any:
+    """Import what the setting ``key`` names. Raises InvalidSetting where it leads nowhere."""
+    try:
+        return import_name(name)
+    except UnknownName as error:
+        raise InvalidSetting(
+            f"scheduler.{key}: {error}; expected a dotted name such as 'pkg.mod.name'"
+        ) from error
+
+
+def checked_queues(queues: Sequence[str] | None, configured: Sequence[str]) -> tuple[str, ...]:
+    """The queues to serve: those asked for, else all. Raises InvalidQueue for an unknown one."""
+    for name in queues or ():
+        if name not in configured:
+            raise InvalidQueue(
+                f"queue {name!r} is not among the configured ones: "
+                f"scheduler.queues = {' '.join(configured)}"
+            )
+    return tuple(queues or configured)

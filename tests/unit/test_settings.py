@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from pyramid_durable.exceptions import InvalidSetting
-from pyramid_durable.settings import Settings, read_settings
+from pyramid_durable.exceptions import InvalidQueue, InvalidSetting
+from pyramid_durable.settings import Settings, checked_queues, import_setting, read_settings
 
 NEEDS_NOTHING = {"scheduler.combined": "true"}
 
@@ -276,3 +277,16 @@ def test_a_bad_secret_is_not_shown() -> None:
         read(secret=["hush", 7])
     assert "scheduler.secret" in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+def test_a_name_in_the_settings_is_imported_or_refused() -> None:
+    assert import_setting("delegator", "os.path.join") is os.path.join
+    with pytest.raises(InvalidSetting, match=r"scheduler\.delegator.*no\.such.*dotted name"):
+        import_setting("delegator", "no.such")
+
+
+def test_queues_to_serve_are_among_the_configured_ones() -> None:
+    assert checked_queues(None, ["default", "mail"]) == ("default", "mail")
+    assert checked_queues(["mail"], ["default", "mail"]) == ("mail",)
+    with pytest.raises(InvalidQueue, match=r"'post'.*scheduler.queues = default mail"):
+        checked_queues(["post"], ["default", "mail"])
