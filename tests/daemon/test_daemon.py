@@ -7,6 +7,7 @@ import pytest
 from pyramid_durable.daemon import Daemon
 from pyramid_durable.exceptions import DurableError, InvalidQueue, InvalidSetting, StoreUnavailable
 from pyramid_durable.jobstore import DurableJobStore
+from pyramid_durable.records import STATES
 from tests.web.site import Rental
 
 from . import jobs
@@ -75,13 +76,19 @@ def test_a_job_that_is_due_later_runs_then(started):
     assert one.job.started_at >= one.job.run_at
 
 
+OTHERS = [state for state in STATES if state != "succeeded"]
+
+
 def test_a_schedule_makes_jobs(started):
     one, _ = started()
     id = one.scheduler.add_interval_job(jobs.add, seconds=0.2, iterations=3)
-    eventually(lambda: states(one) == ["succeeded"] * 3, timeout=10)
+    eventually(lambda: states(one).count("succeeded") == 3, timeout=10)
     with one.store.read() as connection:
-        made = one.store.jobs.list(connection, schedule_id=id)
+        made = one.store.jobs.list(connection, schedule_id=id, state="succeeded")
+        # On a busy machine a fire time may have been passed over: then it is accounted for.
+        others = one.store.jobs.list(connection, schedule_id=id, state=OTHERS)
     assert len({job.fire_at for job in made}) == 3
+    assert all("passed" in job.options for job in others)
 
 
 def test_declared_schedules_are_brought_in_line(started, bench):
