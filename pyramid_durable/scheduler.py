@@ -243,11 +243,6 @@ class Scheduler(Facade):
                 f"scheduler.executor = {self.settings.executor}: not built yet in this version; "
                 "expected thread"
             )
-        if self.settings.processes != 1:
-            raise InvalidSetting(
-                f"scheduler.processes = {self.settings.processes}: not built yet in this version; "
-                "expected 1, and as many pscheduler processes as you like"
-            )
 
     def _check_broker(self, broker: Broker) -> None:
         if self.settings.producer == "broker" and not broker.carries_commands:

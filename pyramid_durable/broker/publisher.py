@@ -106,8 +106,11 @@ class Publisher:
         """Do ``work`` on the connection; raise BrokerUnavailable after ``deadline`` seconds."""
         call = _Call(work)
         with self._changed:
+            try:
+                self._ensure_thread()
+            except RuntimeError as exc:  # no more threads, or the interpreter is ending
+                raise self._address.unavailable(exc) from exc
             self._calls.append(call)
-            self._ensure_thread()
             self._changed.notify_all()
         if not call.ended.wait(deadline):
             with self._changed:

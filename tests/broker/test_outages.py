@@ -6,6 +6,7 @@ import errno
 import logging
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from traceback import format_exception
@@ -85,6 +86,22 @@ def test_a_dead_broker_is_said_within_the_deadline_and_without_its_password(
     for secret in (PASSWORD, "s3cret"):
         assert secret not in said
     broker.close()
+
+
+def test_without_a_thread_a_hint_is_lost_and_a_call_says_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    broker = server.broker()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        broker.announce(["default"])
+        with pytest.raises(BrokerUnavailable, match="can't start new thread"):
+            broker.probe()
+    assert "cannot announce" in caplog.text
+    broker.probe()
 
 
 def test_of_several_urls_the_next_is_tried(keeping_server: Server, closed_port: int) -> None:
