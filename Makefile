@@ -1,6 +1,7 @@
 # make demo    creates .venv, installs, starts the demo, and says where to look
 # make test    creates .venv, installs, runs the whole suite (arguments: ARGS="-k store -x")
 # make check   style, types and the floors between modules
+# make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
 #
 # PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check chaos bench format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -32,6 +33,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.concurrent $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -30,8 +30,9 @@ LAST_WRITES: Final = 5.0
 class Daemon:
     """Serves queues of one application in this process, until it is stopped.
 
-    ``registry`` is the application's; ``queues`` (default: all it has) narrows and ``threads``
-    replaces what its settings say. A daemon is started once and stopped once.
+    ``registry`` is the application's; ``queues`` (default: all it has) narrows, ``threads`` and
+    ``label`` (``scheduler.id``) replace what its settings say. A daemon is started once and stopped
+    once.
 
     Raises InvalidQueue for a queue that is not among the configured ones.
     """
@@ -42,12 +43,14 @@ class Daemon:
         *,
         queues: Sequence[str] | None = None,
         threads: int | None = None,
+        label: str | None = None,
     ) -> None:
         self._registry = registry
         self._scheduler = registry.getUtility(IScheduler)
         settings = self._settings = self._scheduler.settings
         self.queues = checked_queues(queues, settings.queues)
         self._threads = threads or settings.threads
+        self._label = label or settings.id
         self._closing = threading.Event()
         self._hurry = threading.Event()
         self.aps: DurableScheduler | None = None
@@ -87,11 +90,12 @@ class Daemon:
         self._heart = Heartbeat(
             store,
             queues=self.queues,
-            label=settings.id,
+            label=self._label,
             interval=settings.heartbeat,
             lease=settings.lease,
             poison_limit=settings.poison_limit,
             running=self._long_running,
+            holding=self._holding,
             cancel=self._runner.ask_to_cancel,
             revived=self._wake,
         )
@@ -156,6 +160,10 @@ class Daemon:
                 "pyramid_durable.jobstore.DurableJobStore"
             )
         return found
+
+    def _holding(self) -> set[tuple[str, int]]:
+        # In the order in which a claim moves on: the executor first.
+        return self._executor.holding() | self._recorder.holding()
 
     def _perform(self, claim: Claim, waited: float) -> Outcome:
         outcome = self._runner.run(claim, waited=waited)

@@ -162,7 +162,10 @@ class DurableThreadExecutor(BaseExecutor):
             self._withdrawn.append(run)
         claims: list[Claim] = []
         while self._withdrawn:
-            run = self._withdrawn.popleft()
+            try:
+                run = self._withdrawn.popleft()
+            except IndexError:
+                break  # the daemon's stop takes claims back beside the loop
             self._run_job_success(run.id, [])
             if run is self._alone:
                 self._alone = None
@@ -183,6 +186,15 @@ class DurableThreadExecutor(BaseExecutor):
         now = self._clock()
         pairs = [(worker.run_now, now - worker.since) for worker in self._workers]
         return [(run, seconds) for run, seconds in pairs if run is not None]
+
+    def holding(self) -> set[tuple[str, int]]:
+        """The claims in this executor's hands, as (id, claim_no).
+
+        Looked at in the order in which a claim moves on, so that none slips past.
+        """
+        runs = [*self._waiting.copy(), *(run for run, _ in self.running())]
+        runs += self._withdrawn.copy()
+        return {(run.claim.id, run.claim.claim_no) for run in runs}
 
     def close(self) -> None:
         """Start nothing any more; what waits, and what still comes, is to be given back."""
@@ -214,7 +226,8 @@ class DurableThreadExecutor(BaseExecutor):
             if self._idle and self._waiting:
                 self._wake()
             events = self._execute(run, now - run.taken_at)
-            self._run_job_success(run.id, events)
+            if events is not None:
+                self._run_job_success(run.id, events)
             if run is self._alone:
                 self._alone = None
             now = self._clock()
@@ -252,15 +265,16 @@ class DurableThreadExecutor(BaseExecutor):
             return
         worker.parked.release()
 
-    def _execute(self, run: Run, waited: float) -> Sequence[JobExecutionEvent]:
+    def _execute(self, run: Run, waited: float) -> Sequence[JobExecutionEvent] | None:
+        """Perform a run; None where it was withdrawn instead, which take_back then counts."""
         if self._closed or not self._may_start(run.claim):
             self._withdrawn.append(run)
-            return ()
+            return None
         try:
             outcome = self._perform(run.claim, waited)
         except BaseException as error:
             # The runner turns what a job raises into an outcome; this is a defect of ours, and
-            # must not cost the daemon a thread. The lease of the job is left to run out.
+            # must not cost the daemon a thread. The heartbeat finds the claim and gives it back.
             log.critical(
                 "job %s: the runner failed: %r",
                 run.claim.id,

@@ -34,6 +34,7 @@ class Heartbeat:
     and whenever others have declared this daemon dead: what it had claimed is theirs then.
     ``running`` gives the claims that have been running for longer than one beat, ``cancel`` is told
     the ids of those that are asked to stop, ``revived`` is called when the lease is held again.
+    ``holding`` gives all claims in the daemon's hands, as (id, claim_no).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Heartbeat:
         lease: float,
         poison_limit: int,
         running: Callable[[], Collection[Claim]] = tuple,
+        holding: Callable[[], set[tuple[str, int]]] | None = None,
         cancel: Callable[[Collection[str]], None] = lambda ids: None,
         revived: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -57,10 +59,13 @@ class Heartbeat:
         self._lease = lease
         self._poison_limit = poison_limit
         self._running = running
+        self._holding = holding
+        self._unheld: set[tuple[str, int]] = set()
         self._cancel = cancel
         self._revived = revived
         self._clock = clock
         self._held_until = float("-inf")
+        self._lapsed_until = float("-inf")
         self._away = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="durable-heartbeat", daemon=True)
@@ -104,6 +109,10 @@ class Heartbeat:
         Raises StoreUnavailable.
         """
         began = self._clock()
+        if not self.held():
+            # What kept us from beating may have kept the others too: they get a lease's time to
+            # beat before they are taken for dead.
+            self._lapsed_until = began + self._lease
         with self._store.begin() as connection:
             alive = self._store.daemons.beat(connection, self.incarnation)
         if not alive:
@@ -111,9 +120,12 @@ class Heartbeat:
         self._renewed(began)
         running = self._running()
         with self._store.begin() as connection:
-            rescued = self._store.daemons.rescue(
-                connection, lease=self._lease, poison_limit=self._poison_limit
-            )
+            rescued: Sequence[Rescued] = ()
+            if began >= self._lapsed_until:
+                rescued = self._store.daemons.rescue(
+                    connection, lease=self._lease, poison_limit=self._poison_limit
+                )
+            self._give_back_unheld(connection)
             asked: Collection[str] = ()
             if running:
                 ids = [claim.id for claim in running]
@@ -124,6 +136,26 @@ class Heartbeat:
             self._cancel(asked)
         if rescued:
             self._revived()
+
+    def _give_back_unheld(self, connection: Any) -> None:
+        """Give back claims that are ours in the store and in nobody's hands here.
+
+        Such are left where the answer to a claim's commit was lost, or giving back failed. Found at
+        two beats in a row: at one alone a claim may just be passed from hand to hand.
+        """
+        if self._holding is None:
+            return
+        owned = self._store.claims.owned(connection, self.incarnation)
+        unheld = owned - self._holding() if owned else set()
+        forgotten = unheld & self._unheld
+        self._unheld = unheld
+        if forgotten:
+            given_back = self._store.claims.release_owned(connection, self.incarnation, forgotten)
+            log.warning(
+                "%d claims that an outage had made this daemon forget were given back",
+                given_back,
+                extra={"action": "forgotten_given_back", "number": given_back},
+            )
 
     def _register(self) -> None:
         info = DaemonInfo(

@@ -110,11 +110,12 @@ class DurableJobStore(BaseJobStore):
             return 0
         with self._store.begin() as connection:
             released: int = self._store.claims.release(connection, claims)
-        log.info(
-            "%d claimed jobs that could not start soon were given back",
-            released,
-            extra={"action": "given_back", "number": released},
-        )
+        if released:
+            log.info(
+                "%d claimed jobs that could not start soon were given back",
+                released,
+                extra={"action": "given_back", "number": released},
+            )
         return released
 
     def _claim(self, now: datetime) -> list[Run]:
@@ -127,7 +128,8 @@ class DurableJobStore(BaseJobStore):
             self._wake_in(LONGEST_WAIT)
             return []
         if room <= 0:
-            self._wake_in(LONGEST_WAIT if self._executor.waiting else None)
+            # A thread that falls idle wakes the loop; what nothing announces is found by the poll.
+            self._wake_in(LONGEST_WAIT if self._executor.waiting else self._poll_interval)
             return []
         with self._store.read() as connection:
             look = self._store.claims.look(connection, self._queues)

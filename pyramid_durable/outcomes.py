@@ -185,9 +185,9 @@ def completion_of(
     """The completion of this claim; userdata and errors that are not given stay as they were.
 
     ``error`` is the text of one more error, ``max_attempts`` another bound for the job. A job whose
-    row is to go when it has ended goes.
+    row is to go when it has ended goes; a broken one has not run yet, and is kept.
     """
-    if claim.options and state != SCHEDULED:
+    if claim.options and state not in (SCHEDULED, BROKEN):
         delete = delete or is_deleted_after(claim)
     return Completion(
         id=claim.id,

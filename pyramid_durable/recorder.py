@@ -42,6 +42,12 @@ class GiveBack:
 Ending = Completion | GiveBack
 
 
+def fence_of(ending: Ending) -> tuple[str, int]:
+    """The claim an ending is about, as (id, claim_no)."""
+    about = ending.claim if isinstance(ending, GiveBack) else ending
+    return about.id, about.claim_no
+
+
 class Recorder:
     """Takes endings from any thread and writes them; none is lost while the process lives.
 
@@ -57,6 +63,7 @@ class Recorder:
         self._hurry = threading.Event()
         self._quit = threading.Event()
         self._in_hand = 0
+        self._pending: set[tuple[str, int]] = set()
         self._away = False
         self._thread = threading.Thread(target=self._work, name="durable-recorder", daemon=True)
 
@@ -66,7 +73,12 @@ class Recorder:
 
     def add(self, ending: Ending) -> None:
         """Hand over an ending; returns at once."""
+        self._pending.add(fence_of(ending))
         self._queue.put(ending)
+
+    def holding(self) -> set[tuple[str, int]]:
+        """The claims whose endings are not written yet, as (id, claim_no)."""
+        return self._pending.copy()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written; False when the time was up first."""
@@ -107,6 +119,7 @@ class Recorder:
             self._in_hand = len(batch)
             if self._write_all(batch):
                 self._in_hand = 0
+                self._pending.difference_update([fence_of(ending) for ending in batch])
                 for written in asked:
                     written.set()
 
@@ -173,12 +186,14 @@ class Recorder:
             return
         (completion,) = completions
         substitute = unwritable(completion, error)
+        # Not the whole error: a database's shows the values, which are the application's.
+        cause = type(getattr(error, "orig", error)).__name__
         extra = {"action": "completion_unwritable", "job": completion.id}
         if substitute == completion:
-            log.critical("job %s: its end cannot be stored: %s", completion.id, error, extra=extra)
+            log.critical("job %s: its end cannot be stored: %s", completion.id, cause, extra=extra)
             return
         log.error(
-            "job %s: its end cannot be stored as it is: %s", completion.id, error, extra=extra
+            "job %s: its end cannot be stored as it is: %s", completion.id, cause, extra=extra
         )
         self._insist(lambda: self._write([substitute]))
 

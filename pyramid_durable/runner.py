@@ -15,7 +15,7 @@ from transaction.interfaces import NoTransaction
 from .attempt import Attempt, invoke, load_entity
 from .completing import SessionEnd
 from .current import use_job
-from .exceptions import UnknownFunction
+from .exceptions import BrokenJob, InvalidSetting, UnknownFunction
 from .heartbeat import Heartbeat
 from .interfaces import IScheduler
 from .jobrequest import JobRequests
@@ -165,7 +165,10 @@ class Runner:
         if found is None:
             found = self._scheduler.serializer
             if codec != found.name:
-                found = resolve_serializer(codec, self._settings.secrets)
+                try:
+                    found = resolve_serializer(codec, self._settings.secrets)
+                except InvalidSetting as error:
+                    raise BrokenJob(f"its arguments cannot be read: {error}") from error
             self._serializers[codec] = found
         return found
 

@@ -5,22 +5,29 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from types import FrameType
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
+from ..checking import JOB, SCHEDULE, Check
 from ..daemon import Daemon
 from ..exceptions import DurableError
 from ..interfaces import IDaemonFactory, IScheduler
+from ..lifeline import ChildProcess, Lifeline
 from ..runner import run_due
+from ..settings import checked_queues
 from ..store import Store
+from ..supervisor import Supervisor
 from .common import (
     DONE,
     FAILED,
+    CommandFailed,
     add_config_arguments,
     add_config_vars,
     load_registry,
@@ -51,7 +58,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="serve this queue only; may be given several times (default: scheduler.queues)",
     )
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="jobs at a time (default: scheduler.threads)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="jobs at a time in each process (default: scheduler.threads)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="daemon processes; one that dies is replaced (default: scheduler.processes)",
     )
     parser.add_argument("--app-name", metavar="NAME", help="the application's section in the ini")
     what = parser.add_mutually_exclusive_group()
@@ -60,6 +76,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--migrate", action="store_true", help="bring the store's tables up to date, and leave"
+    )
+    what.add_argument(
+        "--check",
+        action="store_true",
+        help="compare all that is stored with what this code can run, and leave: with exit code 1 "
+        "and one line for each problem, if there are any",
     )
     what.add_argument(
         "--message", metavar="TEXT", help="send a message to the running daemons, and leave"
@@ -94,18 +116,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     config_uri = options.config_uri
     if options.app_name:
         config_uri = f"{config_uri.partition('#')[0]}#{options.app_name}"
-    return run_command(NAME, lambda: _command(options, config_uri, config_vars))
+    return run_command(NAME, lambda: _command(options, config_uri, config_vars, argv))
 
 
-def _command(options: argparse.Namespace, config_uri: str, config_vars: dict[str, str]) -> int:
+def _command(
+    options: argparse.Namespace,
+    config_uri: str,
+    config_vars: dict[str, str],
+    argv: Sequence[str] | None,
+) -> int:
+    lifeline = Lifeline.adopt()
     registry = load_registry(config_uri, config_vars, NAME)
     if options.migrate:
         return _migrate(registry)
+    if options.check:
+        return _check(registry)
     if options.message is not None:
         return _send(registry, options.message, options.queues)
     if options.once:
         return _once(registry, options)
-    return _serve(registry, options)
+    processes = options.processes or registry.getUtility(IScheduler).settings.processes
+    if processes > 1 and lifeline is None:
+        return _supervise(registry, options, processes, argv)
+    return _serve(registry, options, lifeline)
 
 
 def _migrate(registry: Any) -> int:
@@ -113,6 +146,17 @@ def _migrate(registry: Any) -> int:
     store = Store(settings.store_url, prefix=settings.prefix)
     store.migrate()
     print(f"The store {store.masked_url} is up to date.")
+    return DONE
+
+
+def _check(registry: Any) -> int:
+    check = Check(registry.getUtility(IScheduler))
+    for problem in check.problems:
+        print(problem)
+    if check.problems:
+        return FAILED
+    jobs, schedules = check.looked_at[JOB], check.looked_at[SCHEDULE]
+    print(f"All that is stored can run: {jobs} jobs, {schedules} schedules.")
     return DONE
 
 
@@ -141,31 +185,75 @@ def _once(registry: Any, options: argparse.Namespace) -> int:
     return DONE
 
 
-def _serve(registry: Any, options: argparse.Namespace) -> int:
+def _supervise(
+    registry: Any, options: argparse.Namespace, processes: int, argv: Sequence[str] | None
+) -> int:
+    if os.name != "posix":
+        raise CommandFailed(
+            f"{processes} processes: on this system one is all that pscheduler starts; expected "
+            "--processes 1, and as many pscheduler as you like"
+        )
     scheduler = registry.getUtility(IScheduler)
-    if scheduler.aps is not None:
-        # An application that starts its combined daemon under every script: ours takes its place.
-        scheduler.shutdown()
-    daemon = Daemon(registry, queues=options.queues, threads=options.threads)
-    registry.registerUtility(lambda registry: daemon, IDaemonFactory)
-    signalled = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if signalled.is_set():
-            daemon.hurry()
-        signalled.set()
-
+    scheduler.shutdown()
+    # What would stop each of the children is said once, and before any of them is there.
+    checked_queues(options.queues, scheduler.settings.queues)
+    scheduler.store.dispose()
+    if argv is None:
+        # As Python itself was started: with its options, by a script, -m or -c.
+        command = [sys.executable, *sys.orig_argv[1:]]
+    else:
+        command = [sys.executable, "-m", f"{__package__}.{NAME}", *argv]
+    supervisor = Supervisor(
+        partial(ChildProcess, command),
+        processes=processes,
+        patience=scheduler.settings.shutdown_timeout,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+        signal.signal(number, supervisor.on_signal)
+    return DONE if supervisor.run() else FAILED
+
+
+def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None) -> int:
+    scheduler = registry.getUtility(IScheduler)
+    # An application may start its combined daemon under every script: ours takes its place.
+    scheduler.shutdown()
+    label = scheduler.settings.id
+    if lifeline is not None and label is not None:
+        label = f"{label}:{lifeline.number}"
+    daemon = Daemon(registry, queues=options.queues, threads=options.threads, label=label)
+    registry.registerUtility(lambda registry: daemon, IDaemonFactory)
+    stop = _stop_by_signal(daemon)
     # What is loaded by now stays: full collections need not walk the whole application each time,
     # which would be a seventh of all the work where jobs are small.
     gc.collect()
     gc.freeze()
     # Started by the scheduler, which knows it from then on: registry.scheduler.aps in a job.
     scheduler.start()
-    signalled.wait()
+    if lifeline is not None:
+        lifeline.say_started()
+        lifeline.watch(stop.set, daemon.hurry)
+    stop.wait()
     scheduler.shutdown()
     return DONE
+
+
+def _stop_by_signal(daemon: Daemon) -> threading.Event:
+    """What the first signal sets; the second one hurries the daemon."""
+    stop = threading.Event()
+    signals: SimpleQueue[int] = SimpleQueue()
+
+    def obey() -> None:
+        signals.get()
+        stop.set()
+        signals.get()
+        daemon.hurry()
+
+    # Not in the handlers: an Event that is set there may find its lock taken by the very wait
+    # that the signal interrupted.
+    threading.Thread(target=obey, name="durable-signals", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: signals.put(number))
+    return stop
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from .database import Database
 from .jobs import Jobs
 from .migrate import ensure_schema, migrate
 from .schedules import Schedules
+from .survey import Survey
 
 
 class Store(Database):
@@ -25,6 +26,7 @@ class Store(Database):
         self.claims = Claims(self, self.schedules)
         self.completions = Completions(self)
         self.daemons = Daemons(self)
+        self.survey = Survey(self)
 
     def migrate(self) -> None:
         """Bring the tables up to date; several processes may do so at once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -187,14 +187,36 @@ class Claims:
     ) -> int:
         """Give back claimed jobs that have not started; returns how many were still ours.
 
-        They are due again at once, or after ``delay`` seconds, and it costs them no attempt.
+        They are due again when they were, so that they keep their place, or after ``delay``
+        seconds; it costs them no attempt.
         """
         c = self._job.c
         fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
         statement = (
             update(self._job)
             .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
-            .values(state=SCHEDULED, owner=None, started_at=None, due_at=self._db.soon(delay))
+            .values(self._free(self._db.soon(delay) if delay else c.run_at))
+        )
+        return connection.execute(statement).rowcount
+
+    def _free(self, due_at: Any) -> dict[str, Any]:
+        return {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}
+
+    def owned(self, connection: Connection, owner: str) -> set[tuple[str, int]]:
+        """Return what a daemon has claimed and not ended, as (id, claim_no)."""
+        c = self._job.c
+        question = select(c.id, c.claim_no).where(c.owner == owner)
+        return {(id, number) for id, number in connection.execute(question)}
+
+    def release_owned(
+        self, connection: Connection, owner: str, fences: Collection[tuple[str, int]]
+    ) -> int:
+        """Give back claims of ``owner`` that are known by (id, claim_no) only; returns how many."""
+        c = self._job.c
+        statement = (
+            update(self._job)
+            .where(tuple_(c.id, c.claim_no).in_(list(fences)), c.owner == owner)
+            .values(self._free(c.run_at))
         )
         return connection.execute(statement).rowcount
 

@@ -71,7 +71,11 @@ class Completions:
         c = self._job.c
         fence = (c.claim_no == completion.claim_no, c.owner == completion.owner)
         gone = connection.execute(delete(self._job).where(c.id == completion.id, *fence))
-        return gone.rowcount == 1
+        if gone.rowcount != 1:
+            return False
+        for beside in (self._db.tables.progress, self._db.tables.cancel):
+            connection.execute(delete(beside).where(beside.c.job_id == completion.id))
+        return True
 
     def _row(self, completion: Completion) -> dict[str, Any]:
         row: dict[str, Any] = {

@@ -65,6 +65,7 @@ class Daemons:
 
         False: it was declared dead, its work is with others, and it needs a new incarnation.
         """
+        self._db.dialect.limit_transaction(connection)
         statement = (
             update(self._table)
             .where(self._table.c.incarnation == incarnation)
@@ -101,8 +102,13 @@ class Daemons:
         daemon after it was declared dead is found here too. Rows that are locked, by a completion
         that is about to commit, are passed over until the next time.
         """
-        dead = delete(self._table).where(self._table.c.heartbeat_at < self._db.soon(-lease))
-        connection.execute(dead)
+        self._db.dialect.limit_transaction(connection)
+        name = self._table.c.incarnation
+        silent = select(name).where(self._table.c.heartbeat_at < self._db.soon(-lease))
+        # One that is beating at this moment holds its row: it is not dead, and not waited for.
+        dead = connection.execute(silent.with_for_update(skip_locked=True)).scalars().all()
+        if dead:
+            connection.execute(delete(self._table).where(name.in_(dead)))
         living = exists().where(self._table.c.incarnation == self._job.c.owner)
         question = (
             select(self._job)

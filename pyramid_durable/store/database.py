@@ -40,7 +40,7 @@ class Database:
             self.dialect: StoreDialect = dialect_for(self.url.get_backend_name())
         except ArgumentError as error:
             raise InvalidSetting(
-                f"scheduler.jobstore.default.url: {url!r} is not a database URL; "
+                "scheduler.jobstore.default.url: this is no database URL; "
                 "expected something like postgresql+psycopg://user@host/name"
             ) from error
         self._lock = threading.Lock()
@@ -62,8 +62,8 @@ class Database:
 
     @property
     def masked_url(self) -> str:
-        """The URL as it may be shown: without the password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL as it may be shown: without the password, which may stand in its query too."""
+        return self.url.set(query={}).render_as_string(hide_password=True)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

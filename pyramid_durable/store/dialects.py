@@ -46,6 +46,10 @@ DEAD_PEER = {
 """libpq's ways to notice, within some 9 seconds, a peer that neither answers nor closes: a daemon
 has to be back on its feet before a default lease (15 s) is over. ``tcp_user_timeout`` is in ms."""
 
+SILENT_CLIENT = "10s"
+"""How long PostgreSQL lets one of our short transactions lie idle: a daemon that is frozen in the
+midst of one holds rows that others need, and must lose them before its lease (15 s) is over."""
+
 SILENT_PEER = {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30}
 """The same for MariaDB, whose drivers only know how long one answer may take: long enough for
 every statement of ours, a migration of a large table apart."""
@@ -66,7 +70,9 @@ class StoreDialect:
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Return the arguments of ``create_engine`` for the store's own engine."""
-        return {"pool_pre_ping": True}
+        # Without a bound: a job that adds jobs holds a connection to its end, and the heartbeat
+        # must never wait for one behind them.
+        return {"pool_pre_ping": True, "max_overflow": -1}
 
     def prepare(self, engine: Engine) -> None:
         """Add what every connection of the store's own engine needs."""
@@ -114,6 +120,9 @@ class StoreDialect:
     def among(self, column: ColumnElement[Any], chosen: Select[Any]) -> ColumnElement[bool]:
         """Say that a column is among the rows chosen by a query that is to run once."""
         return column.in_(chosen)
+
+    def limit_transaction(self, connection: Connection) -> None:
+        """Let the database end this transaction, which is short, if its client falls silent."""
 
     def plan_by_index(self, connection: Connection) -> None:
         """Keep this transaction's statements to the indexes, whatever the statistics say."""
@@ -163,7 +172,19 @@ class PostgreSQL(StoreDialect):
     def plan_by_index(self, connection: Connection) -> None:
         # A queue's statistics are always out of date; after them a batch of ids may be planned
         # as a scan of the whole table.
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        connection.execute(
+            text(
+                "SELECT set_config('enable_seqscan', 'off', true), "
+                "set_config('idle_in_transaction_session_timeout', :limit, true)"
+            ),
+            {"limit": SILENT_CLIENT},
+        )
+
+    def limit_transaction(self, connection: Connection) -> None:
+        connection.execute(
+            text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)"),
+            {"limit": SILENT_CLIENT},
+        )
 
     @contextmanager
     def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:
@@ -181,7 +202,7 @@ class SQLite(StoreDialect):
     after_sql = "NULL"
 
     def engine_options(self, url: URL) -> dict[str, Any]:
-        return {"connect_args": {"timeout": BUSY_TIMEOUT}}
+        return {"max_overflow": -1, "connect_args": {"timeout": BUSY_TIMEOUT}}
 
     def prepare(self, engine: Engine) -> None:
         @event.listens_for(engine, "connect")

@@ -86,6 +86,7 @@ class FakeStore:
         self.alive = set()
         self.rescues = []
         self.cancelled = set()
+        self.claimed = set()
         self.claims = self.completions = self.daemons = self.jobs = self
 
     @contextlib.contextmanager
@@ -135,6 +136,14 @@ class FakeStore:
     def rescue(self, connection, *, lease, poison_limit):
         rescued, self.rescues = self.rescues, []
         return rescued
+
+    def owned(self, connection, owner):
+        return set(self.claimed)
+
+    def release_owned(self, connection, owner, fences):
+        self.released.extend(fences)
+        self.claimed -= set(fences)
+        return len(fences)
 
     def cancel_requested(self, connection, ids):
         return self.cancelled & set(ids)

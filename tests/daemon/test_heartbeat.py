@@ -7,6 +7,11 @@ from pyramid_durable.store import Rescued
 from .fakes import Clock, FakeStore, claim, eventually
 
 
+def rescued(id):
+    fields = {"queue": "default", "owner": "gone", "claim_no": 1, "crashes": 1, "ended": False}
+    return Rescued(id=id, **fields)
+
+
 @pytest.fixture
 def store():
     return FakeStore()
@@ -89,11 +94,48 @@ def test_it_says_when_the_lease_is_held_again(make, clock):
 def test_rescued_work_wakes_the_daemon(make, store, caplog):
     revivals = []
     heart = make(revived=lambda: revivals.append(1))
-    fields = {"queue": "default", "owner": "gone", "claim_no": 1, "crashes": 1, "ended": False}
-    store.rescues = [Rescued(id="left", **fields)]
+    store.rescues = [rescued("left")]
     heart.beat()
     assert len(revivals) == 2
     assert "job left: its daemon is gone" in caplog.text
+
+
+def test_a_claim_that_nobody_holds_is_given_back_at_the_second_beat(make, store, caplog):
+    held = {("a", 1), ("b", 1)}
+    heart = make(holding=lambda: set(held))
+    store.claimed = {("a", 1), ("b", 1)}
+    heart.beat()
+    held.discard(("b", 1))
+    heart.beat()
+    assert store.released == []
+    heart.beat()
+    assert store.released == [("b", 1)]
+    assert "an outage had made this daemon forget" in caplog.text
+
+
+def test_a_claim_passed_from_hand_to_hand_is_left_alone(make, store):
+    held = set()
+    heart = make(holding=lambda: set(held))
+    store.claimed = {("a", 1)}
+    heart.beat()
+    held.add(("a", 1))
+    heart.beat()
+    held.clear()
+    heart.beat()
+    assert store.released == []
+
+
+def test_after_an_outage_the_others_get_time_to_beat(make, store, clock):
+    heart = make(lease=10)
+    clock.now += 60
+    store.rescues = [rescued("left")]
+    heart.beat()
+    clock.now += 5
+    heart.beat()
+    assert store.rescues
+    clock.now += 6
+    heart.beat()
+    assert not store.rescues
 
 
 def test_running_jobs_hear_of_cancel_requests(make, store):

@@ -111,12 +111,12 @@ def test_it_looks_again_when_the_next_job_is_due(jobstore, store):
     assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
 
 
-def test_without_room_it_asks_nothing_and_waits_to_be_woken(jobstore, store, executor):
+def test_without_room_it_asks_nothing_and_looks_again_with_the_poll(jobstore, store, executor):
     executor.space = 0
     store.due = [claim()]
     assert jobstore.get_due_jobs(now()) == []
     assert store.looks == 0
-    assert jobstore.get_next_run_time() is None
+    assert 0.2 < pause(jobstore) <= 1.0
 
 
 def test_claims_that_wait_are_looked_after_soon(jobstore, store, executor):

@@ -584,3 +584,60 @@ def test_a_job_with_two_crashes_behind_it_is_claimed_alone(store: Store, spec: M
         connection.execute(update(job).where(job.c.id == suspect.id).values(priority=1))
     assert [one.id for one in claim(store)] == [suspect.id]
     assert len(claim(store)) == 4
+
+
+def test_what_is_given_back_keeps_its_place(store: Store, spec: Make) -> None:
+    now = datetime.now(UTC)
+    specs = [spec(run_at=now - timedelta(seconds=9 - n)) for n in range(4)]
+    add(store, *specs)
+    first = claim(store, limit=2)
+    with store.begin() as connection:
+        store.claims.release(connection, first)
+    assert [one.id for one in claim(store)] == [one.id for one in specs]
+
+
+def test_claims_of_a_daemon_are_known_and_given_back_by_their_fences(
+    store: Store, spec: Make
+) -> None:
+    add(store, spec(), spec(), spec())
+    one, two, three = claim(store, owner="a")
+    complete(store, ended(three))
+    with store.begin() as connection:
+        owned = store.claims.owned(connection, "a")
+        assert owned == {(one.id, 1), (two.id, 1)}
+        lost = {(one.id, 1), (two.id, 7), (three.id, 1)}
+        assert store.claims.release_owned(connection, "b", lost) == 0
+        assert store.claims.release_owned(connection, "a", lost) == 1
+    assert [again.id for again in claim(store)] == [one.id]
+
+
+def test_a_deleted_job_leaves_nothing_beside_it(store: Store, spec: Make) -> None:
+    add(store, spec(id="import", chosen_id=True))
+    [claimed] = claim(store)
+    with store.begin() as connection:
+        store.jobs.set_progress(connection, "import", Progress(done=1.0, total=None))
+        assert store.jobs.cancel(connection, "import")
+    complete(store, ended(claimed, delete=True))
+    add(store, spec(id="import", chosen_id=True))
+    job = stored(store, "import")
+    assert (job.cancel_requested, job.progress) == (False, None)
+
+
+def test_rescue_does_not_wait_for_a_daemon_that_is_beating(store: Store) -> None:
+    if not store.dialect.skip_locked:
+        return  # one writer: nobody beats beside the rescue
+    register(store, "slow")
+    with store.begin() as connection:
+        long_ago = store.now(connection) - timedelta(seconds=60)
+        connection.execute(update(store.tables.daemon).values(heartbeat_at=long_ago))
+    with store.begin() as beating:
+        assert store.daemons.beat(beating, "slow")
+        with store.begin() as connection:
+            assert store.daemons.rescue(connection, lease=15.0, poison_limit=3) == []
+    with store.begin() as connection:
+        assert [one.label for one in store.daemons.list(connection)] == ["slow"]
+
+
+def test_a_url_is_shown_without_any_password() -> None:
+    url = "postgresql+psycopg://app:one@h/db?user=app&password=two"
+    assert Store(url).masked_url == "postgresql+psycopg://app:***@h/db"

@@ -245,7 +245,14 @@ def test_errors_of_bad_input_are_value_errors(small: Site) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("timeout", "5s"), ("working_dir", "/srv"), ("executor", "process"), ("executor", "inline")],
+    [
+        ("timeout", "5s"),
+        ("working_dir", "/srv"),
+        ("executor", "process"),
+        ("executor", "inline"),
+        ("behavior", "run-once"),
+        ("behavior", "last-only"),
+    ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_left_out(
     small: Site, option: str, value: str

@@ -1,0 +1,152 @@
+"""pscheduler --processes N, spawned, signalled and killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import kill
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyramid.paster import get_app
+
+from pyramid_durable.scripts import pscheduler
+
+from .application import metadata, nap, nothing
+from .deployment import Deployment, deployed, wait_for
+
+QUICK = {
+    "scheduler__heartbeat": "0.3s",
+    "scheduler__lease": "1s",
+    "scheduler__poll_interval": "0.3s",
+    "scheduler__jobstore__default__create": "true",
+}
+APPLICATION = "tests.processes.application:main"
+
+
+@contextmanager
+def supervised(
+    folder: Path, *arguments: str, **settings: str
+) -> Iterator[tuple[Deployment, Any, str]]:
+    """An application, its scheduler, and a pscheduler whose two processes are at work."""
+    with deployed(folder, APPLICATION, "postgresql", "redis", **QUICK, **settings) as made:
+        metadata.create_all(made.engine)
+        scheduler = get_app(str(made.ini)).registry.scheduler
+        name = made.start("pscheduler", *arguments, name="supervisor")
+        try:
+            wait_for("the processes", lambda: made.log(name).count("daemon started") == 2)
+            yield made, scheduler, name
+        finally:
+            scheduler.broker.close()
+            scheduler.store.dispose()
+
+
+def daemons(made: Deployment) -> dict[int, str]:
+    """The labels of the daemons that are registered, by their process ids."""
+    return dict(made.ask("SELECT pid, label FROM durable_daemon"))
+
+
+def labels(scheduler: Any, ids: list[str]) -> set[str]:
+    """The daemons that run these jobs."""
+    return {scheduler.get_job(id).daemon for id in ids}
+
+
+def is_running(scheduler: Any, id: str) -> bool:
+    return bool(scheduler.get_job(id).state == "running")
+
+
+def test_a_killed_child_is_replaced_and_its_job_rescued(tmp_path: Path) -> None:
+    named = {"scheduler__id": "night", "scheduler__processes": "2", "scheduler__threads": "1"}
+    with supervised(tmp_path, **named) as (made, scheduler, name):
+        first = daemons(made)
+        assert sorted(first.values()) == ["night:1", "night:2"]
+        assert made.processes[name].pid not in first
+        id = scheduler.add_async_job(nap, args=[1.5])
+        wait_for("the start", lambda: is_running(scheduler, id))
+        label = scheduler.get_job(id).daemon
+        (killed,) = [pid for pid, its in first.items() if its == label]
+        kill(killed, signal.SIGKILL)
+        wait_for("the rescue", lambda: f"job {id}: its daemon is gone" in made.log(name))
+        wait_for("a new one", lambda: made.log(name).count("daemon started") == 3)
+        wait_for("the end", lambda: scheduler.get_job(id).state == "succeeded")
+        assert scheduler.get_job(id).attempt == 1
+        wait_for("the dead one to be forgotten", lambda: killed not in daemons(made))
+        assert sorted(daemons(made).values()) == ["night:1", "night:2"]
+        assert f"(pid {killed}) ended with SIGKILL" in made.log(name)
+
+        # A second signal does not wait for what is running.
+        long = scheduler.add_async_job(nap, args=[60.0])
+        wait_for("the start", lambda: is_running(scheduler, long))
+        made.send(name, signal.SIGINT)
+        wait_for("the first signal", lambda: made.log(name).count("daemon stopping") == 2)
+        assert made.stop(name, signal.SIGINT) == 0
+        job = scheduler.get_job(long)
+        assert (job.state, job.attempt) == ("scheduled", 0)
+        assert daemons(made) == {}
+        assert "Traceback" not in made.log(name)
+
+
+def test_sigterm_lets_all_children_finish(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--processes", "2", "--threads", "1") as (made, scheduler, name):
+        assert len(set(daemons(made).values())) == 2
+        naps = [scheduler.add_async_job(nap, args=[1.0]) for _ in range(2)]
+        # One may hold both at first, and gives back what it cannot start.
+        wait_for("one on each", lambda: labels(scheduler, naps) == {*daemons(made).values()})
+        # As a service manager does that signals all processes: for each child that is one more.
+        for pid in daemons(made):
+            kill(pid, signal.SIGTERM)
+        assert made.stop(name) == 0
+        assert {scheduler.get_job(id).state for id in naps} == {"succeeded"}
+        assert daemons(made) == {}
+
+
+def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--processes", "2", "--threads", "1") as (made, scheduler, name):
+        pids = daemons(made)
+        running = scheduler.add_async_job(nap, args=[1.0])
+        wait_for("the start", lambda: is_running(scheduler, running))
+        assert made.stop(name, signal.SIGKILL) == -signal.SIGKILL
+        wait_for("the children to leave", lambda: daemons(made) == {})
+        assert scheduler.get_job(running).state == "succeeded"
+        wait_for("their processes to end", lambda: not any(map(is_alive, pids)))
+        assert made.log(name).count("the supervisor is gone") == 2
+        late = scheduler.add_async_job(nothing)
+        assert scheduler.get_job(late).state == "scheduled"
+
+
+def is_alive(pid: int) -> bool:
+    # A process that nobody waits for, as there is where nothing reaps orphans, is gone too.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ini = tmp_path / "away.ini"
+    ini.write_text(
+        f"[app:main]\nuse = call:{APPLICATION}\n"
+        "sqlalchemy.url = postgresql+psycopg://postgres@127.0.0.1:9/none\n"
+        "scheduler.broker.url = redis://127.0.0.1:9/0\nscheduler.processes = 3\n"
+    )
+    assert pscheduler.main([str(ini)]) == 1
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("pscheduler: ")
+    assert "store postgresql+psycopg://postgres@127.0.0.1:9/none" in line
+
+
+def test_a_child_that_cannot_start_ends_the_supervisor(tmp_path: Path) -> None:
+    # Only the child starts a daemon, so only there it is seen that this is no job store.
+    wrong = {"scheduler__jobstore__default__class": "tests.processes.application.nap"}
+    with deployed(tmp_path, APPLICATION, "sqlite", "embedded", **QUICK, **wrong) as made:
+        name = made.start("pscheduler", "--processes", "2")
+        assert made.processes[name].wait(60) == 1
+        log = made.log(name)
+        assert "is no subclass of" in log
+        assert "ended with exit code 1 before it was at work" in log.splitlines()[-1]
+        assert "Traceback" not in log
