@@ -13,6 +13,7 @@ from sqlalchemy import text, update
 
 from pyramid_durable.records import RUNNING
 from pyramid_durable.store import Store
+from pyramid_durable.times import utcnow
 
 from .machine import Laws, end_of, make_spec
 
@@ -37,6 +38,25 @@ def machine_on(store: Store) -> type[Laws]:
 
 def test_any_order_of_calls_keeps_the_laws(store: Store) -> None:
     run_state_machine_as_test(machine_on(store), settings=BOUNDED)
+
+
+@pytest.mark.xfail(
+    reason="SQLAlchemy caches the claim as of a time, and its time instead of a clock"
+)
+def test_the_clock_counts_again_after_a_claim_as_of_a_time(tmp_path: Path) -> None:
+    """On SQLite, in a process whose first claim is one as of a time (run_due(now=...))."""
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    store.migrate()
+    with store.begin() as connection:
+        store.jobs.add(connection, [make_spec("one"), make_spec("two")])
+    claims = []
+    for now in (utcnow(), None):
+        with store.read() as connection:
+            look = store.claims.look(connection, ["default"], now=now)
+        with store.begin() as connection:
+            claims += store.claims.take(connection, "a", look, 1)
+    store.dispose()
+    assert len(claims) == 2
 
 
 @pytest.mark.xfail(reason="the claims of a job that replaces another are numbered from 1 again")
