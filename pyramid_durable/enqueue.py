@@ -18,7 +18,7 @@ from .exceptions import StoreUnavailable
 from .joining import Announce, Announcement, SessionAnnouncement, StoreSessionManager
 from .sessions import bind_of, session_of, zope_listener
 from .store import Store
-from .store.database import is_outage
+from .store.outages import is_outage
 
 
 class Enlister:
@@ -138,10 +138,12 @@ class Enlister:
         kept = _kept(txn, self._managers)
         # A rollback to a savepoint from before it joined has ended it.
         if kept is None or kept.session is None:
-            kept = StoreSessionManager(Session(store.engine), manager)
+            session = Session(store.engine)
+            store.dialect.let_idle(session.connection())
+            kept = StoreSessionManager(session, manager)
             txn.set_data(self._managers, kept)
-        session: Session = kept.session
-        return session
+        own: Session = kept.session
+        return own
 
 
 def transaction_of(

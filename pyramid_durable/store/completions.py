@@ -31,7 +31,7 @@ class Completions:
         fence = f"{job}.id = v.id AND {job}.claim_no = v.claim_no AND {job}.owner = v.owner"
         if database.dialect.update_returning:
             sql = (
-                f"UPDATE {job} SET {self._changes()} FROM {rows} "
+                f"UPDATE {job} SET {self._changes()} FROM {rows}{database.dialect.limit_sql} "
                 f"WHERE {fence} RETURNING {job}.id, {job}.claim_no"
             )
         else:

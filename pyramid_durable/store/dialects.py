@@ -46,8 +46,8 @@ DEAD_PEER = {
 """libpq's ways to notice, within some 9 seconds, a peer that neither answers nor closes: a daemon
 has to be back on its feet before a default lease (15 s) is over. ``tcp_user_timeout`` is in ms."""
 
-SILENT_CLIENT = "10s"
-"""How long PostgreSQL lets one of our short transactions lie idle: a daemon that is frozen in the
+SILENT_CLIENT = 10
+"""Seconds that a server lets one of our short transactions lie idle: a daemon that is frozen in the
 midst of one holds rows that others need, and must lose them before its lease (15 s) is over."""
 
 SILENT_PEER = {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30}
@@ -58,6 +58,10 @@ MIGRATION_WAIT = 60
 """Seconds that a migration waits for another process's; it takes a few."""
 
 READ_ONLY_OPTION = "durable_read"
+LET_IDLE = "durable_let_idle"
+
+IDLE_LIMIT = "SET SESSION /*M! idle_write_transaction_timeout = {0}, */ sql_mode = @@sql_mode"
+"""For MariaDB; to MySQL, which has no such limit, it is a comment."""
 
 
 class StoreDialect:
@@ -121,8 +125,14 @@ class StoreDialect:
         """Say that a column is among the rows chosen by a query that is to run once."""
         return column.in_(chosen)
 
+    limit_sql: ClassVar[str] = ""
+    """What an UPDATE's FROM gains so that ``limit_transaction`` holds from this statement on."""
+
     def limit_transaction(self, connection: Connection) -> None:
         """Let the database end this transaction, which is short, if its client falls silent."""
+
+    def let_idle(self, connection: Connection) -> None:
+        """Let this transaction last as long as its client likes, silent or not."""
 
     def plan_by_index(self, connection: Connection) -> None:
         """Keep this transaction's statements to the indexes, whatever the statistics say."""
@@ -155,6 +165,11 @@ class PostgreSQL(StoreDialect):
             interval
         )
 
+    limit_sql = (
+        ", (SELECT set_config('idle_in_transaction_session_timeout', "
+        f"'{SILENT_CLIENT}s', true)) AS limited"
+    )
+
     def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
         defined = _defined(columns, postgresql.dialect(), "")
         return f"json_to_recordset(CAST(:rows AS json)) AS v({defined})"
@@ -177,13 +192,13 @@ class PostgreSQL(StoreDialect):
                 "SELECT set_config('enable_seqscan', 'off', true), "
                 "set_config('idle_in_transaction_session_timeout', :limit, true)"
             ),
-            {"limit": SILENT_CLIENT},
+            {"limit": f"{SILENT_CLIENT}s"},
         )
 
     def limit_transaction(self, connection: Connection) -> None:
         connection.execute(
             text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)"),
-            {"limit": SILENT_CLIENT},
+            {"limit": f"{SILENT_CLIENT}s"},
         )
 
     @contextmanager
@@ -245,6 +260,20 @@ class MariaDB(StoreDialect):
             options["connect_args"] = given
         return options
 
+    def prepare(self, engine: Engine) -> None:
+        @event.listens_for(engine, "connect")
+        def set_up(dbapi_connection: Any, record: Any) -> None:
+            _run(dbapi_connection, IDLE_LIMIT.format(SILENT_CLIENT))
+
+        @event.listens_for(engine, "checkin")
+        def set_back(dbapi_connection: Any, record: Any) -> None:
+            if record.info.pop(LET_IDLE, False) and dbapi_connection is not None:
+                _run(dbapi_connection, IDLE_LIMIT.format(SILENT_CLIENT))
+
+    def let_idle(self, connection: Connection) -> None:
+        connection.exec_driver_sql(IDLE_LIMIT.format(0))
+        connection.info[LET_IDLE] = True
+
     def now(self) -> ColumnElement[datetime]:
         return func.utc_timestamp(text("6"), type_=UtcDateTime)
 
@@ -279,6 +308,12 @@ class MariaDB(StoreDialect):
             yield
         finally:
             connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+
+
+def _run(dbapi_connection: Any, statement: str) -> None:
+    cursor = dbapi_connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
 
 
 def _defined(columns: Sequence[Column[Any]], dialect: Dialect, path: str) -> str:

@@ -481,6 +481,75 @@ def test_a_job_that_kills_its_daemons_ends_as_failed(store: Store, spec: Make) -
     add(store, spec(waiting_key="k"))
 
 
+def test_what_waits_behind_others_is_not_charged_for_a_crash(store: Store, spec: Make) -> None:
+    add(store, *(spec() for _ in range(4)))
+    with store.read() as connection:
+        look = store.claims.look(connection, ["default"])
+    with store.begin() as connection:
+        claims = store.claims.take(connection, "gone", look, 4, starting=1)
+    assert [one.started for one in claims] == [True, False, False, False]
+    with store.begin() as connection:
+        assert store.claims.mark_started(connection, claims[1:2]) == 1
+        assert store.claims.mark_started(connection, claims[1:2]) == 0
+        rescued = store.daemons.rescue(connection, lease=15.0, poison_limit=3)
+    crashes = {job.id: job.crashes for job in rescued}
+    assert [crashes[one.id] for one in claims] == [1, 1, 0, 0]
+    with store.begin() as connection:
+        assert store.claims.mark_started(connection, claims[2:]) == 0, "the claim is gone"
+
+
+def test_what_is_cut_short_counts_as_a_crash_under_its_fence(store: Store, spec: Make) -> None:
+    asked = spec(max_attempts=1)
+    add(store, asked)
+    [first] = claim(store)
+    with store.begin() as connection:
+        [freed] = store.daemons.interrupt(connection, [first], poison_limit=2)
+        assert (freed.crashes, freed.ended) == (1, False)
+        assert not store.daemons.interrupt(connection, [first], poison_limit=2)
+    [second] = claim(store)
+    assert (second.attempt, second.crashes) == (0, 1)
+    with store.begin() as connection:
+        assert not store.daemons.interrupt(connection, [first], poison_limit=2)
+        [freed] = store.daemons.interrupt(connection, [second], poison_limit=2)
+    assert freed.ended
+    assert stored(store, asked.id).state == "failed"
+
+
+def test_a_server_ends_our_short_transactions_when_their_client_falls_silent(
+    store: Store, spec: Make
+) -> None:
+    limits = {
+        "postgresql": "SELECT current_setting('idle_in_transaction_session_timeout')",
+        "mysql": "SELECT @@idle_write_transaction_timeout",
+        "sqlite": "SELECT 'no server'",
+    }
+    question = text(limits[store.engine.dialect.name])
+    limited = {"10s", 10, "no server"}
+    add(store, spec(), spec())
+    register(store, "me")
+    with store.begin() as connection:
+        assert store.daemons.beat(connection, "me")
+        assert connection.execute(question).scalar_one() in limited
+    claims = claim(store, owner="me")
+    for one in claims:
+        with store.begin() as connection:
+            store.completions.write(connection, [ended(one)])
+            assert connection.execute(question).scalar_one() in limited
+    with store.begin() as connection:
+        store.dialect.let_idle(connection)
+        assert connection.execute(question).scalar_one() in {"0", 0, "no server"}
+    with store.begin() as connection:
+        store.daemons.rescue(connection, lease=15.0, poison_limit=3)
+        assert connection.execute(question).scalar_one() in limited
+
+
+def test_more_than_a_packet_holds_is_added_in_parts(store: Store, spec: Make) -> None:
+    text = '{"args":["' + "x" * 1_500_000 + '"]}'
+    many = [spec(payload=text) for _ in range(16)]
+    add(store, *many)
+    assert [stored(store, one.id).payload for one in many] == [text] * 16
+
+
 def test_the_schema_matches_its_migrations(store: Store) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
