@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
@@ -24,6 +25,12 @@ from ..records import CANCELLED, RUNNING, SCHEDULED, JobSpec, Progress, StoredJo
 from ..times import utcnow
 from .database import Database
 from .rows import JOB_COLUMNS, job_values, to_stored_job
+
+LARGEST_TEXT: Final = 4_000_000
+"""Characters of arguments in one statement, unless one job alone has more: MariaDB closes the
+connection on a packet of more than 16 MB."""
+
+NO_NUMBERS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Jobs:
@@ -45,14 +52,15 @@ class Jobs:
         dialect = self._db.dialect
         given = [self._table.c[name] for name in JOB_COLUMNS]
         delay: Column[float] = Column("delay", Double)
-        rows = dialect.table_of_rows([*given, self._table.c.run_at, delay])
+        also = [self._table.c.run_at, self._table.c.claim_no, delay]
+        rows = dialect.table_of_rows([*given, *also])
         names = ", ".join(JOB_COLUMNS)
         run_at = f"COALESCE(v.run_at, {dialect.after_sql.format(seconds='v.delay')})"
         return (
             f"INSERT INTO {self._table.fullname} ({names}, run_at, due_at, created_at,"
             " state, attempt, crashes, claim_no)"
             f" SELECT {', '.join(f'v.{name}' for name in JOB_COLUMNS)}, {run_at}, {run_at},"
-            f" {dialect.now_sql}, '{SCHEDULED}', 0, 0, 0 FROM {rows}"
+            f" {dialect.now_sql}, '{SCHEDULED}', 0, 0, COALESCE(v.claim_no, 0) FROM {rows}"
         )
 
     def add(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
@@ -60,13 +68,14 @@ class Jobs:
 
         Raises DuplicateJob, naming the id or key, when one exists (and is not to be replaced).
         """
-        for spec in specs:
-            if spec.replace_existing:
-                self._make_way(connection, spec)
+        numbers = {
+            spec.id: self._make_way(connection, spec) for spec in specs if spec.replace_existing
+        }
         if not any(spec.chosen_id or spec.waiting_key for spec in specs):
-            connection.execute(self._insert, self._parameters(specs))
+            for part in _parts(specs):
+                connection.execute(self._insert, self._parameters(part))
             return
-        added = self._add_new(connection, specs)
+        added = self._add_new(connection, specs, numbers)
         free = set(added)
         for spec in specs:
             if spec.id not in free:
@@ -77,30 +86,40 @@ class Jobs:
 
     def add_new(self, connection: Connection, specs: Sequence[JobSpec]) -> int:
         """Add jobs but for those whose id or key is taken; returns how many were added."""
-        return len(self._add_new(connection, specs)) if specs else 0
+        return len(self._add_new(connection, specs, NO_NUMBERS))
 
-    def _add_new(self, connection: Connection, specs: Sequence[JobSpec]) -> list[str]:
+    def _add_new(
+        self, connection: Connection, specs: Sequence[JobSpec], numbers: Mapping[str, int]
+    ) -> list[str]:
+        return [id for part in _parts(specs) for id in self._add_part(connection, part, numbers)]
+
+    def _add_part(
+        self, connection: Connection, specs: Sequence[JobSpec], numbers: Mapping[str, int]
+    ) -> list[str]:
+        parameters = self._parameters(specs, numbers)
         if self._db.dialect.update_returning:
-            found = connection.execute(self._insert_new, self._parameters(specs))
-            return list(found.scalars())
+            return list(connection.execute(self._insert_new, parameters).scalars())
         try:
             with connection.begin_nested():
-                connection.execute(self._insert, self._parameters(specs))
+                connection.execute(self._insert, parameters)
         except IntegrityError:
             if len(specs) == 1:
                 return []
             # IGNORE would hide other errors too, and cut texts that are too long.
-            return [id for spec in specs for id in self._add_new(connection, [spec])]
+            return [id for spec in specs for id in self._add_part(connection, [spec], numbers)]
         return [spec.id for spec in specs]
 
-    def _parameters(self, specs: Sequence[JobSpec]) -> dict[str, Any]:
+    def _parameters(
+        self, specs: Sequence[JobSpec], numbers: Mapping[str, int] = NO_NUMBERS
+    ) -> dict[str, Any]:
+        rows = [_row(spec) for spec in specs]
+        if numbers:
+            rows = [{**row, "claim_no": numbers.get(row["id"], 0)} for row in rows]
         if not self._db.dialect.local_clock:
-            return {"rows": self._db.dialect.document(map(_row, specs))}
+            return {"rows": self._db.dialect.document(rows)}
         now = utcnow()
-        rows = [
-            {**_row(spec), "run_at": spec.run_at or now + timedelta(seconds=spec.delay)}
-            for spec in specs
-        ]
+        for row in rows:
+            row["run_at"] = row.get("run_at") or now + timedelta(seconds=row["delay"])
         return {"rows": self._db.dialect.document(rows), "now": self._db.dialect.moment(now)}
 
     def _conflict(self, connection: Connection, spec: JobSpec) -> DuplicateJob:
@@ -119,11 +138,20 @@ class Jobs:
             spec.id,
         )
 
-    def _make_way(self, connection: Connection, spec: JobSpec) -> None:
-        """Remove the job that is to be replaced; one that runs stays, and conflicts."""
+    def _make_way(self, connection: Connection, spec: JobSpec) -> int:
+        """Remove the job that is to be replaced; one that runs stays, and conflicts.
+
+        Returns the number of its last claim. The new job goes on from there: its claims are not to
+        be taken for those of the old one.
+        """
         c = self._table.c
-        connection.execute(delete(self._table).where(c.id == spec.id, c.state != RUNNING))
+        there = select(c.claim_no).where(c.id == spec.id, c.state != RUNNING).with_for_update()
+        number = connection.execute(there).scalar_one_or_none()
+        if number is None:
+            return 0
+        connection.execute(delete(self._table).where(c.id == spec.id))
         self._forget(connection, [spec.id])
+        return number
 
     def _forget(self, connection: Connection, ids: Collection[str]) -> None:
         for table in (self._db.tables.progress, self._db.tables.cancel):
@@ -234,3 +262,15 @@ def _row(spec: JobSpec) -> dict[str, Any]:
     else:
         row["run_at"] = spec.run_at
     return row
+
+
+def _parts(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
+    """Divide new jobs into what one statement takes; most often that is all of them."""
+    begin, size = 0, 0
+    for index, spec in enumerate(specs):
+        size += len(spec.payload) + len(spec.userdata or "")
+        if size > LARGEST_TEXT and index > begin:
+            yield specs[begin:index]
+            begin, size = index, len(spec.payload)
+    if begin < len(specs):
+        yield specs[begin:]

@@ -75,6 +75,7 @@ class Laws(RuleBasedStateMachine):
         self.specs: dict[str, JobSpec] = {}
         self.schedules: dict[str, ScheduleSpec] = {}
         self.handed: list[Claim] = []
+        self.started: list[Claim] = []
         self.holder: dict[str, Claim] = {}
         self.numbers: dict[str, int] = {}
         self.attempts: dict[str, int] = {}
@@ -139,8 +140,7 @@ class Laws(RuleBasedStateMachine):
         else:
             assert free, f"a job replaced {row}"
             self._added([spec])
-            # Its claims are numbered from 1 again: see the test of the job that is replaced.
-            self.handed = [claim for claim in self.handed if claim.id != id]
+            self.numbers[id] = 0 if row is None else row["claim_no"]
             self._look(gone={id})
 
     @precondition(lambda self: len(self.schedules) < 2)
@@ -195,10 +195,11 @@ class Laws(RuleBasedStateMachine):
         limit=st.sampled_from((1, 2, 100)),
         ahead=st.sampled_from(SHOOT_AHEAD),
         dies=st.integers(0, 4),
+        starting=st.sampled_from((None, 0, 1)),
     )
-    def claim(self, name: str, limit: int, ahead: int, dies: int) -> None:
+    def claim(self, name: str, limit: int, ahead: int, dies: int, starting: int | None) -> None:
         if dies:
-            self._claim(name, limit, ahead)
+            self._claim(name, limit, ahead, starting)
             return
         look, before = self._see(ahead), self.picture
         with pytest.raises(Undo), self.store.begin() as connection:
@@ -372,11 +373,23 @@ class Laws(RuleBasedStateMachine):
 
     # The model.
 
-    def _claim(self, name: str, limit: int, ahead: int = 0) -> None:
-        look = self._see(ahead)
+    @rule(some=some_picks, old=st.booleans())
+    def start(self, some: list[int], old: bool) -> None:
+        claims = self._old_claims_of(some) if old else self._claims_of(some, self.holder.values())
+        new = [claim for claim in claims if self._counts(claim) and claim not in self.started]
         with self.store.begin() as connection:
-            claims = self.store.claims.take(connection, self._incarnation(name), look, limit)
+            assert self.store.claims.mark_started(connection, claims) == len(new)
+        self.started += new
+        self._look({claim.id for claim in new})
+
+    def _claim(self, name: str, limit: int, ahead: int = 0, starting: int | None = None) -> None:
+        look, owner = self._see(ahead), self._incarnation(name)
+        with self.store.begin() as connection:
+            claims = self.store.claims.take(connection, owner, look, limit, starting=starting)
         self._claimed(look, claims, all_of_them=limit == 100)
+        first = [claim.started for claim in claims]
+        assert sum(first) <= (limit if starting is None else starting)
+        assert first == sorted(first, reverse=True), "those that start at once stand first"
 
     def _register(self, name: str) -> None:
         self.born[name] += 1
@@ -425,6 +438,8 @@ class Laws(RuleBasedStateMachine):
             assert claim.claim_no > self.numbers[claim.id], f"{claim}: a number came again"
             assert claim.attempt == self.attempts[claim.id]
             self.handed.append(claim)
+            if claim.started:
+                self.started.append(claim)
             self.holder[claim.id] = claim
             self.numbers[claim.id] = claim.claim_no
         for some in taken:
@@ -463,8 +478,9 @@ class Laws(RuleBasedStateMachine):
         for job in rescued:
             claim = self.holder.pop(job.id)
             assert (job.owner, job.claim_no) == (claim.owner, claim.claim_no)
-            assert job.crashes == claim.crashes + 1
-            assert job.ended == (job.crashes >= POISON_LIMIT)
+            started = claim in self.started
+            assert job.crashes == claim.crashes + started, "a crash for what had not started"
+            assert job.ended == (started and job.crashes >= POISON_LIMIT)
         after = self._look(found.union(also))
         for job in rescued:
             assert after.jobs[job.id]["state"] == (FAILED if job.ended else SCHEDULED)
