@@ -145,6 +145,12 @@ class DurableThreadExecutor(BaseExecutor):
         """How many claims wait for a thread."""
         return len(self._waiting)
 
+    @property
+    def starting(self) -> int:
+        """How many more claims would start at once: one for each idle thread."""
+        idle = sum(1 for worker in self._workers if worker.run_now is None)
+        return max(0, idle - len(self._waiting))
+
     def take_back(self) -> list[Claim]:
         """The claims that are to be given back: overdue behind slow jobs, or refused."""
         horizon = math.inf if self._closed else self._clock() - LONGEST_WAIT

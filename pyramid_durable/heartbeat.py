@@ -61,6 +61,7 @@ class Heartbeat:
         self._running = running
         self._holding = holding
         self._unheld: set[tuple[str, int]] = set()
+        self._noted: set[tuple[str, int]] = set()
         self._cancel = cancel
         self._revived = revived
         self._clock = clock
@@ -126,6 +127,7 @@ class Heartbeat:
                     connection, lease=self._lease, poison_limit=self._poison_limit
                 )
             self._give_back_unheld(connection)
+            self._note_started(connection, running)
             asked: Collection[str] = ()
             if running:
                 ids = [claim.id for claim in running]
@@ -156,6 +158,14 @@ class Heartbeat:
                 given_back,
                 extra={"action": "forgotten_given_back", "number": given_back},
             )
+
+    def _note_started(self, connection: Any, running: Collection[Claim]) -> None:
+        """Let the store know of long-running jobs that had to wait when they were claimed."""
+        started = {(claim.id, claim.claim_no): claim for claim in running if not claim.started}
+        new = [claim for fence, claim in started.items() if fence not in self._noted]
+        if new:
+            self._store.claims.mark_started(connection, new)
+        self._noted = set(started)
 
     def _register(self) -> None:
         info = DaemonInfo(

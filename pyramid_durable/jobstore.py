@@ -149,7 +149,9 @@ class DurableJobStore(BaseJobStore):
 
     def _take(self, look: Any, room: int) -> Sequence[Claim]:
         with self._store.begin() as connection:
-            claims: Sequence[Claim] = self._store.claims.take(connection, self._owner(), look, room)
+            claims: Sequence[Claim] = self._store.claims.take(
+                connection, self._owner(), look, room, starting=self._executor.starting
+            )
             suspect = bool(claims) and claims[0].crashes >= SUSPECT_CRASHES
             if suspect and not self._executor.is_quiet():
                 self._store.claims.release(connection, claims, delay=self._hush())

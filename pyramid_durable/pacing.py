@@ -43,6 +43,10 @@ class Takes(Protocol):
     def waiting(self) -> int:
         """How many claims wait for a thread."""
 
+    @property
+    def starting(self) -> int:
+        """How many more claims would start at once."""
+
     def room(self) -> int:
         """How many jobs to claim now."""
 

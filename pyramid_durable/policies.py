@@ -19,6 +19,10 @@ COUNT_LIMIT = 100_000
 SUSPECT_CRASHES = 2
 """Crashes after which a job is claimed alone: if it is to blame, it takes nobody along again."""
 
+UNCHARGED_RETURNS = 3
+"""How often a claimed job may come back, with nothing charged for it, until it is noted as started
+before it starts."""
+
 COALESCED = "coalesced"
 OVERLAP = "overlap"
 
@@ -109,6 +113,18 @@ def _pass_over(
         return times
     passed.append(Passed(reason=reason, number=number, first=times[0], last=times[number - 1]))
     return times[number:]
+
+
+def is_noted_first(claim: Claim) -> bool:
+    """Whether the store must know that a job has started before its code is reached.
+
+    Most jobs that wait behind others in their daemon are over before anybody could note it, and
+    their daemon's death would be charged to nobody. One that kills it at once, always from behind,
+    would never be known for it: this holds for jobs with a crash, and those that come back too
+    often.
+    """
+    returns = claim.claim_no - 1 - claim.attempt - claim.crashes
+    return not claim.started and (claim.crashes > 0 or returns > UNCHARGED_RETURNS)
 
 
 def claim_alone(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:

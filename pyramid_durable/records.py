@@ -87,7 +87,8 @@ class Claim(NamedTuple):
     """A job that this daemon owns until its lease ends: what to run, and the fence of its writes.
 
     ``attempt`` counts the attempts before this one. ``claimed_at`` is the database's clock at the
-    claim. ``errors`` and ``userdata`` are the stored JSON texts. A tuple rather than one of the
+    claim. ``started``: the store knows it as started, so that its daemon's death counts as its crash.
+    ``errors`` and ``userdata`` are the stored JSON texts. A tuple rather than one of the
     frozen dataclasses: one is made for every job that runs, straight from its row.
     """
 
@@ -111,6 +112,7 @@ class Claim(NamedTuple):
     fire_at: datetime | None
     userdata: str | None
     errors: str | None
+    started: bool
     options: Mapping[str, Any]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, literal, select, tuple_, update
+from sqlalchemy import Connection, Select, func, literal, literal_column, select, tuple_, update
 from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
@@ -43,8 +43,8 @@ class Look:
         return not self.due and not self.schedules_due
 
 
-CLAIM_COLUMNS = tuple(name for name in Claim._fields if name != "claimed_at")
-"""The fields of a Claim that are columns; the other is the database's clock."""
+CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at", "started"))
+"""The fields of a Claim that are columns; the others are the database's clock and ours to say."""
 
 
 class Claims:
@@ -56,7 +56,13 @@ class Claims:
         self._job = database.tables.job
         now = database.dialect.now().label("claimed_at")
         columns = {name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS}
-        self._claimed = [columns.get(name, now) for name in Claim._fields]
+        self._claimed = {
+            started: [
+                {**columns, "claimed_at": now, "started": literal_column(str(int(started)))}[name]
+                for name in Claim._fields
+            ]
+            for started in (False, True)
+        }
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
 
     def look(
@@ -120,8 +126,19 @@ class Claims:
             )
         return select(*columns)
 
-    def take(self, connection: Connection, owner: str, look: Look, limit: int) -> list[Claim]:
+    def take(
+        self,
+        connection: Connection,
+        owner: str,
+        look: Look,
+        limit: int,
+        *,
+        starting: int | None = None,
+    ) -> list[Claim]:
         """Claim up to ``limit`` due jobs for ``owner``, by priority, then time.
+
+        The first ``starting`` of them (default: all) start at once; the others wait, and a crash
+        meanwhile is not charged to them.
 
         Due schedules make their jobs first, in the same transaction, and these may be among the
         claimed ones. Rows that another daemon is claiming are passed over where the database can.
@@ -135,11 +152,15 @@ class Claims:
         for queue, priority in due:
             if len(claims) >= limit:
                 break
-            picked = self._pick(queue, priority, look.as_of, limit - len(claims))
-            rows = self._claim_rows(connection, owner, picked)
-            found = [to_claim(row) for row in rows]
-            found.sort(key=lambda claim: (claim.run_at, claim.id))
-            claims.extend(found)
+            at_once = limit if starting is None else min(starting, limit)
+            for number, started in ((at_once - len(claims), True), (limit, False)):
+                wanted = min(number, limit - len(claims))
+                if wanted > 0:
+                    picked = self._pick(queue, priority, look.as_of, wanted)
+                    rows = self._claim_rows(connection, owner, picked, started=started)
+                    found = [to_claim(row) for row in rows]
+                    found.sort(key=lambda claim: (claim.run_at, claim.id))
+                    claims.extend(found)
         kept, given_back = claim_alone(claims)
         if given_back:
             self.release(connection, given_back)
@@ -149,7 +170,9 @@ class Claims:
         self, queue: str, priority: int, as_of: datetime | None, limit: int
     ) -> Select[tuple[str]]:
         c = self._job.c
-        now = self._db.dialect.now() if as_of is None else literal(as_of, UtcDateTime)
+        # On SQLite a value: a clock that is asked at the execution would be cached with the time
+        # of a claim as of some other moment.
+        now = self._db.soon() if as_of is None else literal(as_of, UtcDateTime)
         picked = (
             select(c.id)
             .where(c.queue == queue, c.priority == priority, c.due_at <= now)
@@ -161,26 +184,38 @@ class Claims:
         return picked
 
     def _claim_rows(
-        self, connection: Connection, owner: str, picked: Select[tuple[str]]
+        self, connection: Connection, owner: str, picked: Select[tuple[str]], *, started: bool
     ) -> Sequence[Any]:
-        c = self._job.c
+        c, claimed = self._job.c, self._claimed[started]
+        claiming = self._claiming(owner, started=started)
         if self._db.dialect.update_returning:
-            statement = self._claiming(owner).where(self._db.dialect.among(c.id, picked))
-            return connection.execute(statement.returning(*self._claimed)).all()
+            statement = claiming.where(self._db.dialect.among(c.id, picked))
+            return connection.execute(statement.returning(*claimed)).all()
         ids = connection.execute(picked).scalars().all()
         if not ids:
             return []
-        connection.execute(self._claiming(owner).where(c.id.in_(ids)))
-        return connection.execute(select(*self._claimed).where(c.id.in_(ids))).all()
+        connection.execute(claiming.where(c.id.in_(ids)))
+        return connection.execute(select(*claimed).where(c.id.in_(ids))).all()
 
-    def _claiming(self, owner: str) -> Update:
+    def _claiming(self, owner: str, *, started: bool) -> Update:
         return update(self._job).values(
             state=RUNNING,
             owner=owner,
             claim_no=self._job.c.claim_no + 1,
             due_at=None,
-            started_at=self._db.dialect.now(),
+            started_at=self._db.dialect.now() if started else None,
         )
+
+    def mark_started(self, connection: Connection, claims: Iterable[Claim]) -> int:
+        """Note that claimed jobs have started, or are about to; returns how many are still ours."""
+        c = self._job.c
+        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
+        statement = (
+            update(self._job)
+            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences), c.started_at.is_(None))
+            .values(started_at=self._db.dialect.now())
+        )
+        return connection.execute(statement).rowcount
 
     def release(
         self, connection: Connection, claims: Iterable[Claim], *, delay: float = 0.0

@@ -49,6 +49,7 @@ def claim(id="job", **changes):
         "fire_at": None,
         "userdata": None,
         "errors": None,
+        "started": True,
         "options": {},
     }
     return Claim(**{**fields, **changes})
@@ -87,6 +88,8 @@ class FakeStore:
         self.rescues = []
         self.cancelled = set()
         self.claimed = set()
+        self.started = []
+        self.interrupted = []
         self.claims = self.completions = self.daemons = self.jobs = self
 
     @contextlib.contextmanager
@@ -109,13 +112,23 @@ class FakeStore:
             schedules_due=False,
         )
 
-    def take(self, connection, owner, look, limit):
+    def take(self, connection, owner, look, limit, *, starting=None):
         self.takes += 1
         taken, self.due = self.due[:limit], self.due[limit:]
         return taken
 
     def release(self, connection, claims, *, delay=0.0):
         self.released.extend((each, delay) for each in claims)
+        return len(claims)
+
+    def works(self):
+        return not self.away
+
+    def interrupt(self, connection, claims, *, poison_limit):
+        self.interrupted.extend(claims)
+
+    def mark_started(self, connection, claims):
+        self.started.extend(claims)
         return len(claims)
 
     def write(self, connection, completions):

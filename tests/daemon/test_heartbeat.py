@@ -182,3 +182,11 @@ def test_the_default_label_says_where_to_look():
     host, pid = default_label().rsplit(":", 1)
     assert host
     assert pid.isdigit()
+
+
+def test_a_long_job_that_had_to_wait_is_noted_as_started_once(make, store):
+    waited, at_once = claim("waited", started=False), claim("at-once")
+    heart = make(running=lambda: [waited, at_once])
+    heart.beat()
+    heart.beat()
+    assert store.started == [waited]

@@ -23,6 +23,10 @@ class Executor:
     def is_quiet(self):
         return self.quiet
 
+    @property
+    def starting(self):
+        return max(0, self.space - 5)
+
     def room(self):
         return self.space
 
