@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 from transaction import TransactionManager
 
@@ -65,6 +66,8 @@ class Attempt:
         self.now = now
         self.delete_completed = delete_completed
         self.definition: Definition
+        self.store: Any = None
+        self.requests: JobRequests
         self.request: Any = None
         self.manager: TransactionManager = None
         self.args: tuple[Any, ...] = ()
@@ -74,14 +77,10 @@ class Attempt:
         self._next_progress = 0.0
         self._late_progress: Progress | None = None
 
-    def prepare(
-        self, serializer: Serializer, scheduler: Any, store: Any, requests: JobRequests
-    ) -> CurrentJob:
+    def prepare(self, serializer: Serializer, scheduler: Any) -> CurrentJob:
         """Make what ``current_job()`` gives the job's code."""
         self.serializer = serializer
         self.scheduler = scheduler
-        self.store = store
-        self.requests = requests
         claim = self.claim
         self.current = CurrentJob(
             id=claim.id,
@@ -124,6 +123,17 @@ class Attempt:
     def joined(self) -> JobSession | None:
         """The session this job writes to a database with, None as long as it uses none."""
         return joined_session(self.store, self.requests.session(self.request), self.manager)
+
+    def is_on_store(self) -> bool:
+        """Whether the job works on the store's own database; asks nothing that may be away."""
+        if self.request is None:
+            return False
+        try:
+            joined = self.joined()
+        except (StoreUnavailable, SQLAlchemyError):
+            # The first job of a process to ask, while the database is away that would tell.
+            return True
+        return joined is not None and joined.on_store
 
     def finish_progress(self) -> None:
         """Write the last report of progress, if it came too soon after the one before."""

@@ -16,8 +16,9 @@ from .intake import Intake
 from .interfaces import IScheduler
 from .jobstore import DurableJobStore
 from .outcomes import Outcome
+from .policies import is_noted_first
 from .recorder import GiveBack, Recorder
-from .records import Claim
+from .records import SCHEDULED, Claim
 from .runner import Runner
 from .settings import checked_queues, import_setting
 
@@ -86,7 +87,7 @@ class Daemon:
     def _make_parts(self, store: Any) -> None:
         settings = self._settings
         self._runner = Runner(self._registry)
-        self._recorder = Recorder(store)
+        self._recorder = Recorder(store, poison_limit=settings.poison_limit)
         self._heart = Heartbeat(
             store,
             queues=self.queues,
@@ -166,12 +167,25 @@ class Daemon:
         return self._executor.holding() | self._recorder.holding()
 
     def _perform(self, claim: Claim, waited: float) -> Outcome:
-        outcome = self._runner.run(claim, waited=waited)
+        if is_noted_first(claim) and not self._note_started(claim):
+            outcome = Outcome(state=SCHEDULED, give_back=0.0)
+        else:
+            outcome = self._runner.run(claim, waited=waited)
         if outcome.completion is not None:
             self._recorder.add(outcome.completion)
         elif outcome.give_back is not None:
-            self._recorder.add(GiveBack(claim=claim, delay=outcome.give_back))
+            self._recorder.add(
+                GiveBack(claim=claim, delay=outcome.give_back, crashed=outcome.crashed)
+            )
         return outcome
+
+    def _note_started(self, claim: Claim) -> bool:
+        store = self._scheduler.store
+        try:
+            with store.begin() as connection:
+                return bool(store.claims.mark_started(connection, [claim]))
+        except StoreUnavailable:
+            return False
 
     def _long_running(self) -> Collection[Claim]:
         beat = self._settings.heartbeat
@@ -208,4 +222,4 @@ class Daemon:
                 run.claim.id,
                 extra={"action": "cut_off", "job": run.claim.id, "queue": run.claim.queue},
             )
-            self._recorder.add(GiveBack(claim=run.claim, delay=0.0))
+            self._recorder.add(GiveBack(claim=run.claim))

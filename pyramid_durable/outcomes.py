@@ -52,7 +52,8 @@ class Outcome:
 
     ``state`` is the job's, ``scheduled`` for another attempt. ``completion`` is None where nothing
     is to be written any more: it was committed with the job's own transaction, or the claim was
-    lost. ``give_back`` is set where the job was not run: the seconds until it is due again.
+    lost. ``give_back`` is set where the attempt does not count: the seconds until it is due again.
+    With ``crashed`` it counts against the poison limit, as if its daemon had died.
     """
 
     state: str
@@ -60,6 +61,7 @@ class Outcome:
     error: BaseException | None = None
     completion: Completion | None = None
     give_back: float | None = None
+    crashed: bool = False
 
 
 def too_late(claim: Claim, now: datetime) -> str | None:

@@ -22,6 +22,10 @@ LINGER: Final = (0.002, 0.02)
 """Seconds to let a batch grow, when the last one was small and when it was not. A transaction costs
 as much as some hundred rows, and nobody waits for a completion; but a lone job's should show soon."""
 
+LARGEST_TEXT: Final = 4_000_000
+"""Characters of results, errors and userdata in one statement, unless one ending alone has more.
+MariaDB closes the connection on a packet of more than 16 MB, which looks like an outage."""
+
 BUSY_BATCH: Final = 10
 """A batch from this size on means more is coming."""
 
@@ -30,13 +34,21 @@ LONGEST_RETRY: Final = 5.0
 """Seconds between tries while the store is away: a failover takes some seconds, and when it is over
 the leases of what waits here are running."""
 
+DOUBTFUL: Final = 3
+"""Failures in a row, while the store takes other writes, after which a batch itself is to blame."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GiveBack:
-    """A claim to be given back unstarted, due again after ``delay`` seconds."""
+    """A claim to be given back, due again after ``delay`` seconds.
+
+    It had not started, or counts as if it had not; where it was ``crashed`` it runs again at once
+    and that counts against the poison limit, as when its daemon dies.
+    """
 
     claim: Claim
-    delay: float
+    delay: float = 0.0
+    crashed: bool = False
 
 
 Ending = Completion | GiveBack
@@ -48,6 +60,13 @@ def fence_of(ending: Ending) -> tuple[str, int]:
     return about.id, about.claim_no
 
 
+def size_of(ending: Ending) -> int:
+    """The characters of an ending's texts."""
+    if isinstance(ending, GiveBack):
+        return 0
+    return sum(len(text or "") for text in (ending.result, ending.errors, ending.userdata))
+
+
 class Recorder:
     """Takes endings from any thread and writes them; none is lost while the process lives.
 
@@ -56,8 +75,9 @@ class Recorder:
     take is replaced by a failure that says so.
     """
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, *, poison_limit: int) -> None:
         self._store = store
+        self._poison_limit = poison_limit
         # An Event in the queue is set when all before it is written; None ends the thread.
         self._queue: SimpleQueue[Ending | threading.Event | None] = SimpleQueue()
         self._hurry = threading.Event()
@@ -128,12 +148,14 @@ class Recorder:
         item = self._queue.get()
         self._hurry.wait(linger)
         self._hurry.clear()
+        size = 0
         while item is not None:
             if isinstance(item, threading.Event):
                 asked.append(item)
             else:
                 batch.append(item)
-            if len(batch) >= LARGEST_BATCH:
+                size += size_of(item)
+            if len(batch) >= LARGEST_BATCH or size >= LARGEST_TEXT:
                 return False
             try:
                 item = self._queue.get_nowait()
@@ -145,16 +167,42 @@ class Recorder:
         """Write a batch, however often that has to be tried; False when told to give up."""
         completions = [ending for ending in batch if isinstance(ending, Completion)]
         given_back = [ending for ending in batch if isinstance(ending, GiveBack)]
-        written = not completions or self._insist(lambda: self._write(completions))
-        return written and (not given_back or self._insist(lambda: self._release(given_back)))
+        written = not completions or self._record(completions)
+        return written and (not given_back or self._return(given_back))
+
+    def _record(self, completions: Sequence[Completion]) -> bool:
+        try:
+            return self._insist(lambda: self._write(completions))
+        except Exception as error:  # noqa: BLE001 - whatever it is, only one row may be to blame
+            return self._split(completions, error)
+
+    def _return(self, given_back: Sequence[GiveBack]) -> bool:
+        try:
+            return self._insist(lambda: self._release(given_back))
+        except Exception:
+            log.critical(
+                "%d claims could not be given back",
+                len(given_back),
+                exc_info=True,
+                extra={"action": "release_failed"},
+            )
+            return True
 
     def _insist(self, write: Callable[[], None]) -> bool:
-        pause = FIRST_RETRY
+        """Try until it is written, or False when told to give up.
+
+        Raises what the database says of the statement; also StoreUnavailable, where it fails again
+        and again while the store takes other writes.
+        """
+        pause, failures = FIRST_RETRY, 0
         while True:
             try:
                 write()
             except StoreUnavailable as error:
                 self._note_away(error)
+                failures += 1
+                if failures >= DOUBTFUL and self._store.works():
+                    raise
             else:
                 self._note_back()
                 return True
@@ -163,57 +211,41 @@ class Recorder:
             pause = min(pause * 2, LONGEST_RETRY)
 
     def _write(self, completions: Sequence[Completion]) -> None:
-        try:
-            with self._store.begin() as connection:
-                accepted = self._store.completions.write(connection, completions)
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, only one row may be to blame
-            self._split(completions, error)
-            return
+        with self._store.begin() as connection:
+            accepted = self._store.completions.write(connection, completions)
         if len(accepted) == len(completions):
             return
         for completion in completions:
             if (completion.id, completion.claim_no) not in accepted:
                 note_lost(completion.id, completion.claim_no)
 
-    def _split(self, completions: Sequence[Completion], error: Exception) -> None:
+    def _split(self, completions: Sequence[Completion], error: Exception) -> bool:
         """Find the completion the database cannot take, and write that its job failed instead."""
         middle = len(completions) // 2
         if middle:
-            for half in (completions[:middle], completions[middle:]):
-                self._insist(lambda half=half: self._write(half))  # type: ignore[misc]
-            return
+            return self._record(completions[:middle]) and self._record(completions[middle:])
         (completion,) = completions
-        substitute = unwritable(completion, error)
+        substitute = unwritable(completion)
         # Not the whole error: a database's shows the values, which are the application's.
-        cause = type(getattr(error, "orig", error)).__name__
+        cause = error.__cause__ if isinstance(error, StoreUnavailable) else error
+        name = type(getattr(cause, "orig", cause)).__name__
         extra = {"action": "completion_unwritable", "job": completion.id}
         if substitute == completion:
-            log.critical("job %s: its end cannot be stored: %s", completion.id, cause, extra=extra)
-            return
-        log.error(
-            "job %s: its end cannot be stored as it is: %s", completion.id, cause, extra=extra
-        )
-        self._insist(lambda: self._write([substitute]))
+            log.critical("job %s: its end cannot be stored: %s", completion.id, name, extra=extra)
+            return True
+        log.error("job %s: its end cannot be stored as it is: %s", completion.id, name, extra=extra)
+        return self._record([substitute])
 
     def _release(self, given_back: Sequence[GiveBack]) -> None:
         by_delay: dict[float, list[Claim]] = defaultdict(list)
+        crashed: list[Claim] = []
         for ending in given_back:
-            by_delay[ending.delay].append(ending.claim)
-        try:
-            with self._store.begin() as connection:
-                for delay, claims in by_delay.items():
-                    self._store.claims.release(connection, claims, delay=delay)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            log.critical(
-                "%d claims could not be given back",
-                len(given_back),
-                exc_info=True,
-                extra={"action": "release_failed"},
-            )
+            (crashed if ending.crashed else by_delay[ending.delay]).append(ending.claim)
+        with self._store.begin() as connection:
+            for delay, claims in by_delay.items():
+                self._store.claims.release(connection, claims, delay=delay)
+            if crashed:
+                self._store.daemons.interrupt(connection, crashed, poison_limit=self._poison_limit)
 
     def _note_away(self, error: StoreUnavailable) -> None:
         if not self._away:
@@ -228,7 +260,7 @@ class Recorder:
         self._away = False
 
 
-def unwritable(completion: Completion, error: Exception) -> Completion:
+def unwritable(completion: Completion) -> Completion:
     """What to store where the end of an attempt cannot be stored: that, and nothing of its texts."""
     return replace(
         completion,

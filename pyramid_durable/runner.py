@@ -18,6 +18,7 @@ from .current import use_job
 from .exceptions import BrokenJob, InvalidSetting, UnknownFunction
 from .heartbeat import Heartbeat
 from .interfaces import IScheduler
+from .interruptions import interruption
 from .jobrequest import JobRequests
 from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_late
 from .records import BROKEN, EXPIRED, FAILED, SCHEDULED, Claim, JobInfo
@@ -114,6 +115,7 @@ class Runner:
         return None
 
     def _open(self, attempt: Attempt) -> None:
+        attempt.store, attempt.requests = self._store, self._requests
         attempt.manager = TransactionManager(explicit=True)
         attempt.request = self._requests.open(attempt.manager)
         attempt.manager.begin()
@@ -124,7 +126,7 @@ class Runner:
         attempt.args, attempt.kwargs = serializer.load_call(
             claim.payload, lambda ref: load_entity(request, name, ref)
         )
-        attempt.prepare(serializer, self._scheduler, self._store, self._requests)
+        attempt.prepare(serializer, self._scheduler)
 
     def _call(self, attempt: Attempt) -> None:
         assert attempt.current is not None
@@ -183,6 +185,7 @@ class Runner:
 
     def _undo(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Roll back what the job did, and decide how it goes on."""
+        on_store = attempt.is_on_store()
         if attempt.manager is not None:
             try:
                 attempt.manager.abort()
@@ -190,7 +193,7 @@ class Runner:
                 pass
             except Exception:
                 log.exception("job %s: rolling back failed", attempt.claim.id)
-        return raised(
+        return interruption(error, self._store, on_store=on_store) or raised(
             attempt.claim,
             error,
             started_at=attempt.started_at,
@@ -258,7 +261,7 @@ def run_due(
                 continue
             before = scheduler.get_job(claim.id)
             outcome = runner.run(claim, now=now, delete_completed=delete_completed)
-            _record(store, claim, outcome)
+            _record(store, settings, claim, outcome)
             if outcome.state == EXPIRED:
                 continue
             done[claim.id] = scheduler.get_job(claim.id) or replace(
@@ -292,9 +295,12 @@ def _claim_one(store: Any, queues: Sequence[str], owner: str, now: datetime | No
     return claims[0] if claims else None
 
 
-def _record(store: Any, claim: Claim, outcome: Outcome) -> None:
+def _record(store: Any, settings: Any, claim: Claim, outcome: Outcome) -> None:
     with store.begin() as connection:
-        if outcome.give_back is not None:
+        if outcome.crashed:
+            limit = settings.poison_limit
+            store.daemons.interrupt(connection, [claim], poison_limit=limit)
+        elif outcome.give_back is not None:
             store.claims.release(connection, [claim], delay=outcome.give_back)
         elif outcome.completion is not None:
             store.completions.write(connection, [outcome.completion])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, select, update
+from sqlalchemy import Connection, Row, delete, exists, select, tuple_, update
 
-from ..records import FAILED, SCHEDULED
+from ..records import FAILED, SCHEDULED, Claim
 from .database import Database
 
 
@@ -116,14 +116,45 @@ class Daemons:
             .with_for_update(skip_locked=True, of=self._job)
         )
         rows = connection.execute(question).all()
-        return [self._rescue(connection, row, poison_limit) for row in rows]
+        if not rows:
+            return []
+        # Asked again with the rows in hand: one that was being rescued and claimed anew meanwhile
+        # is locked with its new owner, who may have come after the question's own snapshot.
+        owners = {row.owner for row in rows}
+        there = set(connection.execute(select(name).where(name.in_(owners))).scalars())
+        return [
+            self._free(connection, row, poison_limit, started=row.started_at is not None)
+            for row in rows
+            if row.owner not in there
+        ]
 
-    def _rescue(self, connection: Connection, row: Row[Any], poison_limit: int) -> Rescued:
-        crashes = row.crashes + (1 if row.started_at is not None else 0)
-        ended = crashes >= poison_limit
+    def interrupt(
+        self, connection: Connection, claims: Iterable[Claim], *, poison_limit: int
+    ) -> Sequence[Rescued]:
+        """Take claims back whose attempt was cut short though their daemon lives.
+
+        What cut it short, its process or its connection to the store, counts as a crash. Claims
+        that are another daemon's by now are passed over.
+        """
+        c = self._job.c
+        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
+        question = (
+            select(self._job).where(tuple_(c.id, c.claim_no, c.owner).in_(fences)).with_for_update()
+        )
+        rows = connection.execute(question).all()
+        return [self._free(connection, row, poison_limit, started=True) for row in rows]
+
+    def _free(
+        self, connection: Connection, row: Row[Any], poison_limit: int, *, started: bool
+    ) -> Rescued:
+        crashes = row.crashes + started
+        ended = crashes >= poison_limit and started
         values: dict[str, Any] = {"owner": None, "crashes": crashes}
         if ended:
-            reason = f"its daemon died {crashes} times while it ran (scheduler.poison_limit)"
+            reason = (
+                f"its daemon died {crashes} times while it ran, or its process or its connection "
+                "to the store did (scheduler.poison_limit)"
+            )
             errors = [*json.loads(row.errors or "[]"), reason]
             values |= {"state": FAILED, "finished_at": self._db.soon(), "overlap_key": None}
             values |= {"waiting_key": None, "errors": json.dumps(errors)}

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
 from .dialects import READ_ONLY_OPTION, StoreDialect, dialect_for
+from .outages import is_outage
 from .schema import make_tables
 
 STORE_ID = "store_id"
@@ -98,6 +99,17 @@ class Database:
         except PoolTimeout as error:
             raise StoreUnavailable(f"the store {self.masked_url}: {error}") from error
 
+    def works(self) -> bool:
+        """Tell, by a small write, whether the database is there and takes writes."""
+        meta = self.tables.meta
+        touch = meta.update().where(meta.c.name == STORE_ID).values(value=meta.c.value)
+        try:
+            with self.begin() as connection:
+                connection.execute(touch)
+        except StoreUnavailable:
+            return False
+        return True
+
     def now(self, connection: Connection) -> datetime:
         """Return the database's clock, aware, in UTC."""
         moment: datetime = connection.execute(select(self.dialect.now())).scalar_one()
@@ -144,18 +156,3 @@ class Database:
         """Forget connections that belong to the parent process, without closing them."""
         if "engine" in self.__dict__:
             self.engine.dispose(close=False)
-
-
-OUTAGES = (
-    "OperationalError",
-    "InterfaceError",
-    "InternalError",
-)
-"""PEP 249 classes under which drivers report a database that is away, read-only or starting up."""
-
-
-def is_outage(error: DBAPIError) -> bool:
-    """Tell whether the database is away, rather than a statement wrong."""
-    if error.connection_invalidated:
-        return True
-    return any(base.__name__ in OUTAGES for base in type(error.orig).__mro__)

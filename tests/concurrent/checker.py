@@ -54,9 +54,6 @@ ENDS: Mapping[str, frozenset[str]] = {
 POISONED = "its daemon died"
 """In the error of a job that was given up because its daemons died under it."""
 
-OUTAGES = ("OperationalError", "InterfaceError", "InternalError", "StoreUnavailable")
-"""In the error of a job whose own connection to the database broke, in any attempt."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -102,7 +99,6 @@ def check(evidence: Evidence) -> Report:
         "asked": len(evidence.entries),
         **{f"told {what}": told[what] for what in sorted(told)},
         "poisoned": sum(1 for job in evidence.jobs if POISONED in job.error),
-        "met an outage": sum(1 for job in evidence.jobs if _met_an_outage(job)),
         "innocents poisoned": len(_poisoned_innocents(evidence)),
         "charged unstarted": len(_charged_unstarted(evidence)),
         "crashes": sum(job.crashes for job in evidence.jobs),
@@ -138,8 +134,6 @@ def jobs_end(evidence: Evidence) -> Found:
             continue
         request = asked.get(job.key)
         if _is_poisoned(job, evidence.limits):
-            continue
-        if evidence.limits.outages_fail and _met_an_outage(job):
             continue
         ends = ENDS["tick" if request is None else request.kind]
         if job.state not in ends:
@@ -230,18 +224,13 @@ def _was_rescued(loss: Loss) -> bool:
 
 def crashes_are_their_own(evidence: Evidence) -> Found:
     """A job is charged only for crashes during which it ran."""
-    if not evidence.limits.charges_unstarted:
-        for job in _charged_unstarted(evidence):
-            yield Violation(rule=CHARGED, what=f"{_name(job)}: {job.crashes} crashes")
+    for job in _charged_unstarted(evidence):
+        yield Violation(rule=CHARGED, what=f"{_name(job)}: {job.crashes} crashes")
 
 
 def _charged_unstarted(evidence: Evidence) -> list[Job]:
     starts = Counter(evidence.starts)
-    return [
-        job
-        for job in evidence.jobs
-        if job.crashes and job.crashes > starts[job.id] and not _met_an_outage(job)
-    ]
+    return [job for job in evidence.jobs if job.crashes > starts[job.id]]
 
 
 def _poisoned_innocents(evidence: Evidence) -> list[str]:
@@ -257,10 +246,6 @@ def nobody_leaves(evidence: Evidence) -> Found:
 
 def _is_poisoned(job: Job, limits: Limits) -> bool:
     return job.state == FAILED and POISONED in job.error and job.crashes >= limits.poison_limit
-
-
-def _met_an_outage(job: Job) -> bool:
-    return any(name in job.error for name in OUTAGES)
 
 
 def _name(job: Job) -> str:

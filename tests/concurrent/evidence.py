@@ -64,8 +64,6 @@ class Limits:
     """The promises. ``margin`` (s) is for what a busy machine adds to lease and heartbeat.
 
     ``accounts``: times at which a schedule did not fire have to be accounted for.
-    ``outages_fail``: a job may end as failed because its own connection to the database broke.
-    ``charges_unstarted``: a crash may be charged to a job that was claimed, and had not started.
     """
 
     lease: float
@@ -73,8 +71,6 @@ class Limits:
     poison_limit: int
     margin: float
     accounts: bool = True
-    outages_fail: bool = True
-    charges_unstarted: bool = True
 
     @property
     def rescue(self) -> float:

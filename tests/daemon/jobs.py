@@ -15,6 +15,13 @@ from tests.web.site import Rental
 
 calls: list[Any] = []
 gates: dict[str, threading.Event] = {}
+hooks: dict[str, Any] = {}
+
+
+@job(pass_request=True)
+def hooked(request: Any, name: str) -> Any:
+    """Do what the test has put under this name."""
+    return hooks[name](request)
 
 
 def nothing() -> None:

@@ -2,7 +2,8 @@ import threading
 
 import pytest
 
-from pyramid_durable.recorder import GiveBack, Recorder
+from pyramid_durable.exceptions import StoreUnavailable
+from pyramid_durable.recorder import LARGEST_TEXT, GiveBack, Recorder
 from pyramid_durable.records import FAILED
 
 from .fakes import FakeStore, claim, completion, eventually
@@ -15,7 +16,7 @@ def store():
 
 @pytest.fixture
 def recorder(store):
-    recorder = Recorder(store)
+    recorder = Recorder(store, poison_limit=3)
     yield recorder
     recorder.stop(1)
 
@@ -112,7 +113,7 @@ def test_a_flush_covers_what_is_in_hand(store, recorder):
 
 
 def test_stopping_writes_what_is_left(store):
-    recorder = Recorder(store)
+    recorder = Recorder(store, poison_limit=3)
     recorder.start()
     for number in range(3000):
         recorder.add(completion(f"job-{number}"))
@@ -122,9 +123,43 @@ def test_stopping_writes_what_is_left(store):
 
 def test_stopping_while_the_store_is_away_says_what_was_lost(store, caplog):
     store.away = True
-    recorder = Recorder(store)
+    recorder = Recorder(store, poison_limit=3)
     recorder.start()
     recorder.add(completion("a"))
     recorder.add(completion("b"))
     assert not recorder.stop(0.2)
     assert "2 endings of jobs could not be written" in caplog.text
+
+
+def test_a_batch_is_bounded_by_its_texts(store, recorder):
+    for number in range(6):
+        recorder.add(completion(f"job-{number}", result="x" * (LARGEST_TEXT // 3 + 1)))
+    recorder.start()
+    assert recorder.flush(5)
+    assert store.batches == [3, 3]
+
+
+def test_an_end_that_looks_like_an_outage_each_time_is_told_from_one(store, recorder, caplog):
+    """As a packet that is too large does: MariaDB closes the connection."""
+
+    def refuse(batch):
+        if any(each.result == "too large" for each in batch):
+            raise StoreUnavailable("the server has gone away")
+
+    store.refuse = refuse
+    recorder.start()
+    recorder.add(completion("large", result="too large"))
+    recorder.add(completion("small", result="fits"))
+    assert recorder.flush(20)
+    written = {each.id: each.state for each in store.written}
+    assert written == {"large": FAILED, "small": "succeeded"}
+    assert "its end cannot be stored as it is" in caplog.text
+
+
+def test_what_is_cut_short_is_charged_for_it(store, recorder):
+    recorder.add(GiveBack(claim=claim("crashed"), crashed=True))
+    recorder.add(GiveBack(claim=claim("not"), delay=2.0))
+    recorder.start()
+    assert recorder.flush(5)
+    assert [one.id for one in store.interrupted] == ["crashed"]
+    assert [(one.id, delay) for one, delay in store.released] == [("not", 2.0)]
