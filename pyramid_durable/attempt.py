@@ -40,6 +40,7 @@ class Attempt:
     __slots__ = (
         "_late_progress",
         "_next_progress",
+        "_on_store",
         "args",
         "claim",
         "current",
@@ -74,6 +75,7 @@ class Attempt:
         self.kwargs: dict[str, Any] = {}
         self.current: CurrentJob | None = None
         self.result: Any = None
+        self._on_store = False
         self._next_progress = 0.0
         self._late_progress: Progress | None = None
 
@@ -122,18 +124,23 @@ class Attempt:
 
     def joined(self) -> JobSession | None:
         """The session this job writes to a database with, None as long as it uses none."""
-        return joined_session(self.store, self.requests.session(self.request), self.manager)
+        found = joined_session(self.store, self.requests.session(self.request), self.manager)
+        self._on_store = found is not None and found.on_store
+        return found
 
     def is_on_store(self) -> bool:
-        """Whether the job works on the store's own database; asks nothing that may be away."""
-        if self.request is None:
-            return False
+        """Whether the job works, or did, on the store's own database.
+
+        A commit that failed has ended the session, so what was found before it counts too.
+        """
+        if self._on_store or self.request is None:
+            return self._on_store
         try:
-            joined = self.joined()
+            self.joined()
         except (StoreUnavailable, SQLAlchemyError):
-            # The first job of a process to ask, while the database is away that would tell.
+            # The first job of a process to ask, while the database that would tell is away.
             return True
-        return joined is not None and joined.on_store
+        return self._on_store
 
     def finish_progress(self) -> None:
         """Write the last report of progress, if it came too soon after the one before."""

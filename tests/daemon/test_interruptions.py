@@ -61,7 +61,8 @@ def test_what_is_an_interruption(error, interrupted):
     assert (interruption(error, FakeStore(), on_store=True) is not None) == interrupted
 
 
-def test_a_job_whose_connection_is_cut_runs_again_and_uses_up_no_attempt(bench):
+@pytest.mark.parametrize("at_the_commit", [False, True])
+def test_a_job_whose_connection_is_cut_runs_again_and_uses_up_no_attempt(bench, at_the_commit):
     one = bench()
     kind = one.store.engine.dialect.name
     if kind == "sqlite":
@@ -74,7 +75,8 @@ def test_a_job_whose_connection_is_cut_runs_again_and_uses_up_no_attempt(bench):
         mine = session.execute(text(END_MYSELF[kind])).scalar_one()
         with one.store.begin() as other:
             other.execute(text(END[kind].format(mine)))
-        session.execute(text("SELECT 1"))
+        if not at_the_commit:
+            session.execute(text("SELECT 1"))
 
     jobs.hooks["cut"] = end
     one.scheduler.add_async_job(jobs.hooked, args=["cut"], max_attempts=1)
