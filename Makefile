@@ -1,5 +1,5 @@
 # make demo    creates .venv, installs, starts the demo, and says where to look
-# make test    creates .venv, installs, runs the whole suite (arguments: ARGS="-k store -x")
+# make test    creates .venv, installs, runs the whole suite (arguments: ARGS="-k store -n 0 -x")
 # make check   style, types and the floors between modules
 # make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
@@ -26,7 +26,7 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/pserve development.ini
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

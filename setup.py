@@ -41,6 +41,7 @@ testing = [
     # The application's own session may speak to PostgreSQL through the older driver.
     "psycopg2-binary>=2.9",
     "pytest>=8.0",
+    "pytest-xdist>=3.5",
     "WebTest>=3.0",
 ]
 docs = ["Sphinx>=7.0"]

@@ -94,7 +94,7 @@ def test_a_flood_is_heard_as_a_few(server: Server) -> None:
     broker = server.broker()
     with listening(broker) as ear:
         started = time.monotonic()
-        for _ in range(20_000):
+        for _ in range(5_000):
             broker.announce(["default"])
         took = time.monotonic() - started
         assert broker.flush(5)
@@ -120,7 +120,7 @@ def test_without_a_daemon_nothing_stays(server: Server) -> None:
 
 
 def test_a_daemon_that_hangs_is_sent_a_bounded_number(server: Server) -> None:
-    """20,000 publications past the coalescing, with an inbox that nobody empties."""
+    """5,000 publications past the coalescing, with an inbox that nobody empties."""
     address = server.address()
     hanging = address.connect()
     inbox = address.inbox("default", "hanging")(hanging.default_channel)
@@ -139,7 +139,7 @@ def test_a_daemon_that_hangs_is_sent_a_bounded_number(server: Server) -> None:
         with server.redis() as client:
             kept = [client.type(key) for key in server.leftovers()]
             assert kept == [b"set"] * 2, "more than the inbox's bindings"
-    assert took < 120
+    assert took < 60
     hanging.release()
     wire.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,8 @@ class Rental:
     """What the application keeps about its own business."""
 
     __table__ = Table(
-        "web_test_rental",
+        # One for each process: two runs at once share the database.
+        f"web_test_rental_{os.getpid()}",
         mapper.metadata,
         Column("id", Integer, primary_key=True),
         Column("ski", String(50), nullable=False, unique=True),
