@@ -12,7 +12,7 @@ from .combined import FirstRequest
 from .current import current_job
 from .decorators import cron, interval, job, routine
 from .definitions import TriggerBehavior
-from .interfaces import IDaemonFactory, IRunDue, IScheduler
+from .interfaces import IDaemonFactory, IRunDue, IRunInline, IScheduler
 from .retry import IGNORE, OK, RETRY, Cancel, Retry
 from .scheduler import BoundScheduler, Scheduler
 
@@ -100,7 +100,9 @@ def _bound_scheduler(request: Any) -> BoundScheduler:
 def _provide_daemon(registry: Any) -> None:
     """Register what the web floor may not import."""
     from .daemon import Daemon
-    from .runner import run_due
+    from .due import run_due
+    from .inline import run_inline
 
     registry.registerUtility(Daemon, IDaemonFactory)
     registry.registerUtility(run_due, IRunDue)
+    registry.registerUtility(run_inline, IRunInline)

@@ -22,8 +22,8 @@ from .current import CurrentJob
 from .definitions import Definition
 from .exceptions import BrokenJob, InvalidJob, LostClaim, StoreUnavailable
 from .jobrequest import JobRequests
-from .records import Claim, Progress
-from .references import import_name
+from .records import HAS_CONTENT, Claim, Progress
+from .references import import_name, locate
 from .retry import Cancel
 from .serializers import EntityRef, Serializer
 
@@ -42,6 +42,7 @@ class Attempt:
         "_next_progress",
         "_on_store",
         "args",
+        "as_of",
         "claim",
         "current",
         "dbsession",
@@ -49,7 +50,6 @@ class Attempt:
         "delete_completed",
         "kwargs",
         "manager",
-        "now",
         "request",
         "requests",
         "result",
@@ -60,11 +60,16 @@ class Attempt:
     )
 
     def __init__(
-        self, claim: Claim, *, started_at: datetime, now: datetime, delete_completed: bool
+        self,
+        claim: Claim,
+        *,
+        started_at: datetime,
+        as_of: datetime | None,
+        delete_completed: bool,
     ) -> None:
         self.claim = claim
         self.started_at = started_at
-        self.now = now
+        self.as_of = as_of
         self.delete_completed = delete_completed
         self.definition: Definition
         self.store: Any = None
@@ -180,8 +185,9 @@ class Attempt:
 
     def _reschedule(self, date: Any, **changes: Any) -> str:
         claim = self.claim
+        func: Any = self.definition.ref
+        args = list(self.args)
         options: dict[str, Any] = {
-            "args": self.args,
             "kwargs": self.kwargs,
             "queue": claim.queue,
             "name": claim.name,
@@ -190,9 +196,16 @@ class Attempt:
             "group": claim.group,
             **claim.options,
         }
+        place = locate(func)
+        if place.is_plain_method:
+            # Its object is the first argument in the store; callers pass the bound method.
+            func = getattr(args.pop(0), place.attribute)
+        if options.pop(HAS_CONTENT, False):
+            options[HAS_CONTENT] = args.pop(0)
         if self.current is not None and self.current.userdata:
             options["userdata"] = self.current.userdata
-        id: str = self.scheduler.add_date_job(claim.func, date, **{**options, **changes})
+        options["args"] = args
+        id: str = self.scheduler.add_date_job(func, date, **{**options, **changes})
         return id
 
     def _warn(self, what: str, why: object) -> None:

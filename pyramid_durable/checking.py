@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .definitions import Definition
 from .exceptions import BrokenJob, InvalidJob, InvalidSetting, UnknownFunction
-from .serializers import Serializer, resolve_serializer
+from .serializers import Serializer, stored_serializer
 from .triggers import from_json
 
 JOB: Final = "job"
@@ -80,7 +80,7 @@ class Check:
             yield str(definition)
         serializer = self._serializer(group.codec)
         if isinstance(serializer, InvalidSetting):
-            yield f"its arguments are {group.codec}: {serializer}"
+            yield f"its arguments cannot be read: {serializer}"
         queues = self._settings.queues
         if group.queue not in queues:
             yield (
@@ -130,8 +130,7 @@ class Check:
         return _once(self._serializers, codec, self._resolve, InvalidSetting)
 
     def _resolve(self, codec: str) -> Serializer:
-        own: Serializer = self._scheduler.serializer
-        return own if codec == own.name else resolve_serializer(codec, self._settings.secrets)
+        return stored_serializer(codec, self._scheduler.serializer, self._settings.secrets)
 
     def _signature(self, definition: Definition) -> inspect.Signature | None:
         """What a call has to fit; None where that is not known for sure, or a delegator's matter.

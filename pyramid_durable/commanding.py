@@ -11,7 +11,7 @@ from typing import Any, Final
 from .broker import Broker
 from .command_items import STORE, Cancellation, Item, items_to_json
 from .commands import encode
-from .exceptions import BrokerUnavailable, InvalidCommand
+from .exceptions import BrokerUnavailable, InvalidCommand, InvalidJob
 from .records import DATE, JobSpec, ScheduleSpec
 from .serializers import PickleSerializer
 from .settings import Settings
@@ -48,6 +48,13 @@ class CommandOutbox:
         now = utcnow()
         self.items += [_timed(job, now) for job in jobs]
         self.items += schedules
+
+    def add_inline(self, jobs: Sequence[JobSpec]) -> None:
+        """Refuse: what this process runs itself has to be in the store. Raises InvalidJob."""
+        raise InvalidJob(
+            f"{jobs[0].func}: executor='inline' needs the store, which this process does not reach "
+            "(scheduler.producer = broker); expected 'thread', 'process' or 'auto'"
+        )
 
     def cancel(self, id: str, queue: str | None) -> bool:
         """Ask for it; whether there is anything to cancel only the daemon will know."""

@@ -68,7 +68,8 @@ class CurrentJob:
     def reschedule(self, date: Any, **changes: Any) -> str:
         """Add a job like this one at ``date`` and return its id.
 
-        ``changes`` replaces what it would copy: args, kwargs, queue, and the options.
+        ``changes`` replaces what it would copy: args, kwargs, queue, and the options, among them
+        ``content_object``. ``args`` are without it, and without the object of a method.
         """
         return self._reschedule(date, **changes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import transaction
@@ -15,7 +15,7 @@ from transaction.interfaces import ITransaction, ITransactionManager, NoTransact
 from zope.sqlalchemy.datamanager import STATUS_READONLY
 
 from .exceptions import StoreUnavailable
-from .joining import Announce, Announcement, SessionAnnouncement, StoreSessionManager
+from .joining import Announcement, News, SessionAnnouncement, StoreSessionManager, Tell
 from .sessions import bind_of, session_of, zope_listener
 from .store import Store
 from .store.outages import is_outage
@@ -31,37 +31,37 @@ class Enlister:
     call has a short transaction of its own.
     """
 
-    def __init__(self, store: Callable[[], Store], *, dbsession: str, announce: Announce) -> None:
+    def __init__(self, store: Callable[[], Store], *, dbsession: str, tell: Tell) -> None:
         self._store = store
         self._dbsession = dbsession
-        self._announce = announce
+        self._tell = tell
         # Keys of what is kept with a zope transaction, which tells them apart by identity.
         self._announcements = object()
         self._managers = object()
 
     @contextlib.contextmanager
-    def writing(self, request: Any) -> Iterator[tuple[Connection, set[str]]]:
-        """A connection to write on, and a set to put the queues into that have news then.
+    def writing(self, request: Any) -> Iterator[tuple[Connection, News]]:
+        """A connection to write on, and what to put the news of it into.
 
-        They are announced when what was written is committed.
+        They are told when what was written is committed.
         Raises StoreUnavailable where the store cannot be reached.
         """
         store = self._store()
-        queues: set[str] = set()
+        news = News()
         manager, txn = transaction_of(request)
         session = self._deciding_session(store, request, txn)
         if session is not None:
-            yield session.connection(), queues
-            self._written(session, queues)
+            yield session.connection(), news
+            self._written(session, news)
         elif txn is not None:
             with _outages_of(store):
-                yield self._own_session(store, manager, txn).connection(), queues
-            self._announce_after(txn, queues)
+                yield self._own_session(store, manager, txn).connection(), news
+            self._tell_after(txn, news)
         else:
             with store.begin() as connection:
-                yield connection, queues
-            if queues:
-                self._announce(queues)
+                yield connection, news
+            if news:
+                self._tell(news)
 
     @contextlib.contextmanager
     def reading(self, request: Any) -> Iterator[Connection]:
@@ -111,28 +111,28 @@ class Enlister:
         except NoTransaction:
             return None
 
-    def _written(self, session: Session, queues: Collection[str]) -> None:
+    def _written(self, session: Session, news: News) -> None:
         listener = zope_listener(session)
         if listener is not None:
             # Core statements alone do not mark the session, and it would roll back. Only now has
             # it surely joined, with the manager that the listener knows.
             listener.mark_changed(session)
-            self._announce_after(listener.transaction_manager.get(), queues)
-        elif queues:
+            self._tell_after(listener.transaction_manager.get(), news)
+        elif news:
             announcement = session.info.get(self._announcements)
             if announcement is None:
-                announcement = SessionAnnouncement(session, self._announce)
+                announcement = SessionAnnouncement(session, self._tell)
                 session.info[self._announcements] = announcement
-            announcement.add(queues)
+            announcement.add(news)
 
-    def _announce_after(self, txn: ITransaction, queues: Collection[str]) -> None:
-        if not queues:
+    def _tell_after(self, txn: ITransaction, news: News) -> None:
+        if not news:
             return
         announcement = _kept(txn, self._announcements)
         if announcement is None:
-            announcement = Announcement(self._announce)
+            announcement = Announcement(self._tell)
             txn.set_data(self._announcements, announcement)
-        announcement.add(txn, queues)
+        announcement.add(txn, news)
 
     def _own_session(self, store: Store, manager: ITransactionManager, txn: Any) -> Session:
         kept = _kept(txn, self._managers)

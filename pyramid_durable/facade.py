@@ -14,6 +14,7 @@ from .exceptions import DurableError, InvalidJob, InvalidQueue
 from .interfaces import IRunDue
 from .job_infos import upcoming
 from .job_options import check_built
+from .placing import place
 from .records import ASYNC, CRON, INTERVAL, STATES, JobInfo, JobSpec, ScheduleInfo
 from .times import get_zone, parse_date, utcnow
 from .triggers import fire_times
@@ -155,7 +156,7 @@ class Facade(ABC):
                 ids[number] = made[-1].id
             for job in (*jobs, *(schedule.job for schedule in made)):
                 check_built(job.options)
-            outbox.add(jobs, made)
+            place(self._scheduler, self._request(), outbox, jobs, made)
         return ids
 
     def cancel_job(self, id: str, queue: str | None = None) -> bool:
@@ -278,7 +279,7 @@ class Facade(ABC):
     def _add(self, job: JobSpec) -> str:
         check_built(job.options)
         with self._scheduler.outbox(self._request()) as outbox:
-            outbox.add((job,), ())
+            place(self._scheduler, self._request(), outbox, (job,))
         return job.id
 
     def _add_schedule(

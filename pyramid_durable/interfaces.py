@@ -31,6 +31,13 @@ class IDaemonFactory(Interface):
     """
 
 
+class IRunInline(Interface):
+    """Runs jobs of the calling process after its commit; registered by includeme.
+
+    Called as ``run_inline(registry, ids)`` it returns when they have ended, and never raises.
+    """
+
+
 class IRunDue(Interface):
     """Runs what is due in the calling thread; registered by includeme, like IDaemonFactory.
 

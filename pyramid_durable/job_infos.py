@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .exceptions import BrokenJob, InvalidSetting
 from .records import SCHEDULED, JobInfo, ScheduleInfo, StoredJob, StoredSchedule
-from .serializers import Serializer, resolve_serializer
+from .serializers import Serializer, stored_serializer
 from .times import get_zone
 from .triggers import fire_times, from_json
 
@@ -20,16 +20,17 @@ UNREADABLE: Final = (BrokenJob, InvalidSetting)
 class Infos:
     """Shows rows of the store. What cannot be read is left empty: a list never fails over one row.
 
-    Texts are read by the serializer they were written with, also when another one is set by now.
+    Texts that json or pickle wrote are read by these, also when another serializer is set by now.
     """
 
     def __init__(self, serializer: Serializer, secrets: tuple[str, ...]) -> None:
-        self._serializers = {serializer.name: serializer}
+        self._own = serializer
+        self._serializers: dict[str, Serializer] = {}
         self._secrets = secrets
 
     def _serializer(self, codec: str) -> Serializer:
         if codec not in self._serializers:
-            self._serializers[codec] = resolve_serializer(codec, self._secrets)
+            self._serializers[codec] = stored_serializer(codec, self._own, self._secrets)
         return self._serializers[codec]
 
     def job(self, job: StoredJob) -> JobInfo:

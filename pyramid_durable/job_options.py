@@ -161,8 +161,8 @@ SCHEDULE_READERS: Final[Mapping[str, Reader]] = {
 }
 
 
-UNBUILT_EXECUTORS: Final = ("process", "inline")
-UNBUILT_OPTIONS: Final = ("timeout", "working_dir")
+UNBUILT_EXECUTORS: Final = ("process",)
+UNBUILT_OPTIONS: Final = ("timeout",)
 UNBUILT_BEHAVIORS: Final = ("RUN_ONCE", "RUN_AND_SCHEDULE_ONCE", "LAST_ONLY")
 
 
@@ -182,7 +182,7 @@ def check_built(options: Mapping[str, Any]) -> None:
     if options.get("executor") in UNBUILT_EXECUTORS:
         raise InvalidJob(
             f"option 'executor': {options['executor']!r} is not built yet in this version; "
-            "expected 'thread' or 'auto'"
+            "expected 'thread', 'inline' or 'auto'"
         )
 
 

@@ -10,7 +10,7 @@ from .calls import Call
 from .definitions import Definition, TriggerBehavior, describe, is_allowed, uniqueness_key
 from .exceptions import InvalidJob, InvalidQueue
 from .job_options import JOB_READERS, SCHEDULE_READERS, check_names, read_options
-from .records import ASYNC, CRON, DATE, INTERVAL, JobSpec, ScheduleSpec
+from .records import ASYNC, CRON, DATE, HAS_CONTENT, INTERVAL, JobSpec, ScheduleSpec
 from .serializers import Serializer
 from .settings import Settings
 from .times import new_id, parse_date, relative_date, utcnow
@@ -144,9 +144,13 @@ class SpecMaker:
         """The fields of the JobSpec, and all options as they were read."""
         definition, bound = self._describe(call)
         options = self._merged(definition, call.options, readers)
-        payload = self._payload(call, bound, options)
-        queue = definition.options.get("queue") if call.queue is None else call.queue
         stored = {name: options[name] for name in STORED_OPTIONS if name in options}
+        content = options.get(HAS_CONTENT)
+        if content is not None and not (bound and bound[0] is content):
+            bound = (*bound, content)
+            stored[HAS_CONTENT] = True
+        payload = self._payload(call, bound)
+        queue = definition.options.get("queue") if call.queue is None else call.queue
         fields: dict[str, Any] = {
             "id": options.get("id") or new_id(),
             "chosen_id": "id" in options,
@@ -181,7 +185,7 @@ class SpecMaker:
         func = call.func
         if isinstance(func, str):
             func = self._aliases.get(func, func)
-            content = call.options.get("content_object")
+            content = call.options.get(HAS_CONTENT)
             if content is not None and func.isidentifier():
                 func = getattr(content, func, func)
         return describe(func)
@@ -209,7 +213,7 @@ class SpecMaker:
                 f"{ref} may not run: it is not below one of scheduler.allow ({', '.join(allow)})"
             )
 
-    def _payload(self, call: Call, bound: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    def _payload(self, call: Call, bound: tuple[Any, ...]) -> str:
         args: Any = call.args
         kwargs: Any = call.kwargs
         if args is None:
@@ -220,9 +224,6 @@ class SpecMaker:
             kwargs = {}
         elif not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
             raise InvalidJob("kwargs: expected a dict whose keys are names of arguments")
-        content = options.get("content_object")
-        if content is not None and not (bound and bound[0] is content):
-            bound = (*bound, content)
         return self._serializer.dump_call(
             (*bound, *args), kwargs, max_size=self._settings.max_args_size
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -12,7 +12,29 @@ from transaction.interfaces import IDataManagerSavepoint, ISavepointDataManager,
 from zope.interface import implementer
 from zope.sqlalchemy.datamanager import STATUS_CHANGED, SessionDataManager
 
-Announce = Callable[[Collection[str]], None]
+
+class News:
+    """What is to be done when a transaction has been committed: queues to be announced, and ids of
+    jobs that this process runs itself, in their order."""
+
+    def __init__(self, queues: Iterable[str] = (), inline: Iterable[str] = ()) -> None:
+        self.queues = set(queues)
+        self.inline = dict.fromkeys(inline)
+
+    def __bool__(self) -> bool:
+        return bool(self.queues or self.inline)
+
+    def add(self, news: News) -> None:
+        """Take these in too."""
+        self.queues |= news.queues
+        self.inline |= news.inline
+
+    def copy(self) -> News:
+        """The same, not changed by what comes later."""
+        return News(self.queues, self.inline)
+
+
+Tell = Callable[[News], None]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +62,7 @@ class StoreSessionManager(SessionDataManager):
 
 @implementer(ISavepointDataManager)
 class Announcement:
-    """Hands the queues of a transaction's new jobs on, when all of it has been committed.
+    """Tells the news of a transaction, when all of it has been committed.
 
     A data manager rather than an after-commit hook: a transaction that has such hooks aborts all
     its other data managers when they are done, which not all of them expect.
@@ -48,23 +70,23 @@ class Announcement:
 
     transaction_manager = None
 
-    def __init__(self, announce: Announce) -> None:
-        self._announce = announce
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         self._joined = False
-        self._queues: set[str] = set()
+        self.news = News()
 
-    def add(self, txn: ITransaction, queues: Collection[str]) -> None:
-        """Announce these too. After a rollback to an earlier savepoint it joins once more."""
+    def add(self, txn: ITransaction, news: News) -> None:
+        """Tell this too. After a rollback to an earlier savepoint it joins once more."""
         if not self._joined:
             txn.join(self)
             self._joined = True
-        self._queues.update(queues)
+        self.news.add(news)
 
     def savepoint(self) -> _Savepoint:
-        return _Savepoint(self._queues)
+        return _Savepoint(self)
 
     def abort(self, txn: ITransaction) -> None:
-        self._queues.clear()
+        self.news = News()
         self._joined = False
 
     def tpc_begin(self, txn: ITransaction) -> None:
@@ -77,8 +99,8 @@ class Announcement:
         """No objection."""
 
     def tpc_finish(self, txn: ITransaction) -> None:
-        if self._queues:
-            self._announce(frozenset(self._queues))
+        if self.news:
+            self._tell(self.news)
 
     def tpc_abort(self, txn: ITransaction) -> None:
         self.abort(txn)
@@ -89,12 +111,12 @@ class Announcement:
 
 @implementer(IDataManagerSavepoint)
 class _Savepoint:
-    def __init__(self, queues: set[str]) -> None:
-        self._queues = queues
-        self._then = frozenset(queues)
+    def __init__(self, announcement: Announcement) -> None:
+        self._announcement = announcement
+        self._then = announcement.news.copy()
 
     def rollback(self) -> None:
-        self._queues.intersection_update(self._then)
+        self._announcement.news = self._then.copy()
 
 
 class SessionAnnouncement:
@@ -103,23 +125,22 @@ class SessionAnnouncement:
     There is one for each session, however many transactions it sees.
     """
 
-    def __init__(self, session: Session, announce: Announce) -> None:
-        self._announce = announce
-        self._queues: set[str] = set()
+    def __init__(self, session: Session, tell: Tell) -> None:
+        self._tell = tell
+        self._news = News()
+        self._committed = False
         self._rolled_back = False
         event.listen(session, "after_commit", self._after_commit)
         event.listen(session, "after_rollback", self._after_rollback)
         event.listen(session, "after_transaction_end", self._after_transaction_end)
 
-    def add(self, queues: Collection[str]) -> None:
-        """Announce these when the session commits."""
-        self._queues.update(queues)
+    def add(self, news: News) -> None:
+        """Tell this when the session commits."""
+        self._news.add(news)
 
     def _after_commit(self, session: Session) -> None:
         # Sent for the release of a savepoint too.
-        if self._queues and not session.in_nested_transaction():
-            queues, self._queues = self._queues, set()
-            self._announce(queues)
+        self._committed = not session.in_nested_transaction()
 
     def _after_rollback(self, session: Session) -> None:
         self._rolled_back = not session.in_nested_transaction()
@@ -127,11 +148,18 @@ class SessionAnnouncement:
     def _after_transaction_end(self, session: Session, txn: SessionTransaction) -> None:
         if txn.parent is not None:
             return
-        if self._queues and not self._rolled_back:
+        news, self._news = self._news, News()
+        committed, self._committed = self._committed, False
+        rolled_back, self._rolled_back = self._rolled_back, False
+        if not news:
+            return
+        if committed:
+            # Only now has the session given its connection back, which an inline job may need.
+            self._tell(news)
+        elif not rolled_back:
+            queues = sorted(news.queues)
             log.warning(
                 "a session was closed without a commit: the jobs added in it are gone, for %s",
-                ", ".join(sorted(self._queues)),
-                extra={"action": "jobs_discarded", "queues": sorted(self._queues)},
+                ", ".join([*queues, *news.inline]),
+                extra={"action": "jobs_discarded", "queues": queues},
             )
-        self._queues.clear()
-        self._rolled_back = False

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
+from .joining import News
 from .records import JobSpec, ScheduleSpec
 from .store import Store
+
+HEAD_START: Final = 2.0
+"""Seconds for which daemons leave a new inline job alone: for the rest of the caller's transaction
+and its claim. It is due then for whoever finds it, should the caller not live to run it."""
 
 
 class Outbox(Protocol):
@@ -19,7 +24,10 @@ class Outbox(Protocol):
         """The clock that new schedules start from: the store's, where it can be reached."""
 
     def add(self, jobs: Sequence[JobSpec], schedules: Sequence[ScheduleSpec]) -> None:
-        """Keep new jobs and schedules."""
+        """Keep new jobs and schedules, for daemons."""
+
+    def add_inline(self, jobs: Sequence[JobSpec]) -> None:
+        """Keep new jobs that this process runs itself, when they are committed."""
 
     def cancel(self, id: str, queue: str | None) -> bool:
         """Cancel a job or end a schedule; tells whether that changed anything."""
@@ -28,10 +36,10 @@ class Outbox(Protocol):
 class StoreOutbox:
     """Writes into the store, on the connection of the caller's transaction."""
 
-    def __init__(self, store: Store, connection: Connection, queues: set[str]) -> None:
+    def __init__(self, store: Store, connection: Connection, news: News) -> None:
         self._store = store
         self._connection = connection
-        self._queues = queues
+        self._news = news
 
     def now(self) -> datetime:
         return self._store.now(self._connection)
@@ -39,10 +47,16 @@ class StoreOutbox:
     def add(self, jobs: Sequence[JobSpec], schedules: Sequence[ScheduleSpec]) -> None:
         if jobs:
             self._store.jobs.add(self._connection, jobs)
-            self._queues.update([job.queue for job in jobs])
+            self._news.queues.update([job.queue for job in jobs])
         if schedules:
             self._store.schedules.add(self._connection, schedules)
-            self._queues.update([schedule.job.queue for schedule in schedules])
+            self._news.queues.update([schedule.job.queue for schedule in schedules])
+
+    def add_inline(self, jobs: Sequence[JobSpec]) -> None:
+        ids = [job.id for job in jobs]
+        self._store.jobs.add(self._connection, jobs)
+        self._store.jobs.hold(self._connection, ids, HEAD_START)
+        self._news.add(News(inline=ids))
 
     def cancel(self, id: str, queue: str | None) -> bool:
         return self._store.jobs.cancel(self._connection, id, queue) or self._store.schedules.cancel(

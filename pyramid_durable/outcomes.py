@@ -115,8 +115,12 @@ def raised(
     userdata: str | None,
     rng: Random,
     zone: tzinfo,
+    as_of: datetime | None = None,
 ) -> Outcome:
-    """The outcome of a job that raised: another attempt, or its end."""
+    """The outcome of a job that raised: another attempt, or its end.
+
+    The next attempt's time counts from ``as_of`` where that took the clock's place.
+    """
     if isinstance(error, LostClaim):
         return Outcome(state=RUNNING, error=error)
     if isinstance(error, BrokenJob):
@@ -137,7 +141,9 @@ def raised(
             rng=rng,
         )
         if again is not None and again.date is not None:
-            due_at = parse_date(again.date, now=utcnow(), zone=zone)
+            due_at = parse_date(again.date, now=as_of or utcnow(), zone=zone)
+        elif again is not None and as_of is not None:
+            due_at = as_of + timedelta(seconds=again.delay or 0.0)
     except (ValueError, TypeError, OverflowError) as unreadable:
         # The date of a Retry, or a stored backoff: what cannot be followed ends the job, and says so.
         again, error = None, unreadable

@@ -25,6 +25,10 @@ KINDS = (ASYNC, DATE, CRON, INTERVAL)
 
 PRIORITIES = range(10)
 
+HAS_CONTENT = "content_object"
+"""In a job's options: true where the option was given, so that the object is its first argument
+(after the one whose method it is)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
@@ -33,7 +37,7 @@ class JobSpec:
     ``run_at`` is an aware datetime; where it is None the job is due ``delay`` seconds after the
     store's own clock at the insert. ``options`` holds JSON-ready values: ``backoff``, ``timeout``
     (s), ``executor``, ``expires`` (s after ``run_at``, or ISO text), ``misfire_grace_time`` (s),
-    ``working_dir``, ``delete_after``, ``behavior``.
+    ``working_dir``, ``delete_after``, ``behavior``, HAS_CONTENT.
     """
 
     id: str

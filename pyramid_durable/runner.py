@@ -1,9 +1,11 @@
-"""Running one claimed job: a row of steps with one outcome (daemon; scripts through run_due)."""
+"""Running one claimed job: a row of steps with one outcome (daemon; web and scripts through due
+and inline)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+import threading
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -16,15 +18,15 @@ from .attempt import Attempt, invoke, load_entity
 from .completing import SessionEnd
 from .current import use_job
 from .exceptions import BrokenJob, InvalidSetting, UnknownFunction
-from .heartbeat import Heartbeat
 from .interfaces import IScheduler
 from .interruptions import interruption
 from .jobrequest import JobRequests
 from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_late
-from .records import BROKEN, EXPIRED, FAILED, SCHEDULED, Claim, JobInfo
+from .records import SCHEDULED, Claim
 from .retry import IGNORE, OK, RETRY, Retry
-from .serializers import Serializer, resolve_serializer
-from .settings import checked_queues, import_setting
+from .serializers import Serializer, stored_serializer
+from .settings import import_setting
+from .working_dir import working_dir
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +75,14 @@ class Runner:
     ) -> Outcome:
         """Run a job that was claimed ``waited`` seconds ago.
 
-        ``now`` takes the clock's place for expiry and misfire. With ``delete_completed`` the row
-        goes when the job succeeds.
+        ``now`` takes the clock's place for expiry and misfire, and for when it is tried again. With
+        ``delete_completed`` the row goes when the job succeeds.
         """
-        began = claim.claimed_at + timedelta(seconds=waited)
         attempt = Attempt(
-            claim, started_at=began, now=now or began, delete_completed=delete_completed
+            claim,
+            started_at=claim.claimed_at + timedelta(seconds=waited),
+            as_of=now,
+            delete_completed=delete_completed,
         )
         outcome: Outcome | None = None
         try:
@@ -104,7 +108,9 @@ class Runner:
     # The steps, in their order. One that returns an outcome is the last.
 
     def _expire(self, attempt: Attempt) -> Outcome | None:
-        reason = too_late(attempt.claim, attempt.now) if attempt.claim.options else None
+        if not attempt.claim.options:
+            return None
+        reason = too_late(attempt.claim, attempt.as_of or attempt.started_at)
         return None if reason is None else expired(attempt.claim, reason)
 
     def _load(self, attempt: Attempt) -> Outcome | None:
@@ -131,11 +137,13 @@ class Runner:
     def _call(self, attempt: Attempt) -> None:
         assert attempt.current is not None
         self._running[attempt.claim.id] = attempt
+        folder = attempt.claim.options.get("working_dir")
         with use_job(attempt.current):
-            done = self._delegator is not None and self._delegator(
-                attempt.definition.func, attempt.args, attempt.kwargs
-            )
-            result = OK if done else invoke(attempt)
+            if folder is None:
+                result = self._invoke(attempt)
+            else:
+                with working_dir(folder):
+                    result = self._invoke(attempt)
         if result is RETRY:
             raise Retry
         attempt.result = None if result is OK or result is IGNORE else result
@@ -162,15 +170,19 @@ class Runner:
 
     # What the steps need.
 
+    def _invoke(self, attempt: Attempt) -> Any:
+        done = self._delegator is not None and self._delegator(
+            attempt.definition.func, attempt.args, attempt.kwargs
+        )
+        return OK if done else invoke(attempt)
+
     def _serializer(self, codec: str) -> Serializer:
         found = self._serializers.get(codec)
         if found is None:
-            found = self._scheduler.serializer
-            if codec != found.name:
-                try:
-                    found = resolve_serializer(codec, self._settings.secrets)
-                except InvalidSetting as error:
-                    raise BrokenJob(f"its arguments cannot be read: {error}") from error
+            try:
+                found = stored_serializer(codec, self._scheduler.serializer, self._settings.secrets)
+            except InvalidSetting as error:
+                raise BrokenJob(f"its arguments cannot be read: {error}") from error
             self._serializers[codec] = found
         return found
 
@@ -193,10 +205,13 @@ class Runner:
                 pass
             except Exception:
                 log.exception("job %s: rolling back failed", attempt.claim.id)
+        if is_ctrl_c(error):
+            return Outcome(state=SCHEDULED, error=error, give_back=0.0)
         return interruption(error, self._store, on_store=on_store) or raised(
             attempt.claim,
             error,
             started_at=attempt.started_at,
+            as_of=attempt.as_of,
             userdata=attempt.dump_userdata(),
             rng=self._rng,
             zone=self._settings.zone,
@@ -218,89 +233,15 @@ class Runner:
             )
 
 
+def is_ctrl_c(error: BaseException | None) -> bool:
+    """Whether the command is to stop (Ctrl-C), rather than the job. Only the main thread is told."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and isinstance(error, KeyboardInterrupt)
+
+
 def _transaction_of(manager: TransactionManager) -> Any:
     """The transaction to commit; a new one where the job has ended its own by itself."""
     try:
         return manager.get()
     except NoTransaction:
         return manager.begin()
-
-
-def run_due(
-    registry: Any,
-    *,
-    now: datetime | None = None,
-    delete_completed: bool = False,
-    ignore_errors: bool = True,
-    queues: Sequence[str] | None = None,
-) -> list[JobInfo]:
-    """Run what is due in this thread, one job at a time, by priority, then time; see the facade.
-
-    Each job runs once: one that is due again by then, for its next attempt, is left waiting. While
-    it works it is a daemon like others, with a lease of its own.
-    """
-    scheduler = registry.getUtility(IScheduler)
-    settings, store = scheduler.settings, scheduler.store
-    queues = checked_queues(queues, settings.queues)
-    runner = Runner(registry)
-    heart = Heartbeat(
-        store,
-        queues=queues,
-        label=settings.id,
-        interval=settings.heartbeat,
-        lease=settings.lease,
-        poison_limit=settings.poison_limit,
-    )
-    done: dict[str, JobInfo] = {}
-    again: list[Claim] = []
-    heart.start()
-    try:
-        while (claim := _claim_one(store, queues, heart.incarnation, now)) is not None:
-            if claim.id in done:
-                again.append(claim)
-                continue
-            before = scheduler.get_job(claim.id)
-            outcome = runner.run(claim, now=now, delete_completed=delete_completed)
-            _record(store, settings, claim, outcome)
-            if outcome.state == EXPIRED:
-                continue
-            done[claim.id] = scheduler.get_job(claim.id) or replace(
-                before, state=outcome.state, attempt=claim.attempt + 1, result=outcome.result
-            )
-            if not ignore_errors and is_failure(outcome) and outcome.error is not None:
-                raise outcome.error
-    finally:
-        if again:
-            with store.begin() as connection:
-                store.claims.release(connection, again)
-        heart.stop()
-    return list(done.values())
-
-
-def is_failure(outcome: Outcome) -> bool:
-    """Whether the job went wrong; one that asked for another attempt, or cancelled itself, not."""
-    if isinstance(outcome.error, Retry):
-        return outcome.state == FAILED
-    return outcome.state in (FAILED, BROKEN, SCHEDULED)
-
-
-def _claim_one(store: Any, queues: Sequence[str], owner: str, now: datetime | None) -> Claim | None:
-    as_of = {} if now is None else {"now": now}
-    with store.read() as connection:
-        look = store.claims.look(connection, queues, **as_of)
-    if look.idle:
-        return None
-    with store.begin() as connection:
-        claims = store.claims.take(connection, owner, look, 1)
-    return claims[0] if claims else None
-
-
-def _record(store: Any, settings: Any, claim: Claim, outcome: Outcome) -> None:
-    with store.begin() as connection:
-        if outcome.crashed:
-            limit = settings.poison_limit
-            store.daemons.interrupt(connection, [claim], poison_limit=limit)
-        elif outcome.give_back is not None:
-            store.claims.release(connection, [claim], delay=outcome.give_back)
-        elif outcome.completion is not None:
-            store.completions.write(connection, [outcome.completion])

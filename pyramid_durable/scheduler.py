@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -21,10 +21,11 @@ from .commanding import Sender
 from .enqueue import Enlister
 from .exceptions import DurableError, InvalidJob, InvalidSetting
 from .facade import Facade
-from .interfaces import IDaemonFactory, IScheduler
+from .interfaces import IDaemonFactory, IRunInline, IScheduler
 from .job_infos import Infos
 from .job_options import UNBUILT_EXECUTORS, check_built
 from .job_specs import SpecMaker
+from .joining import News
 from .outbox import Outbox, StoreOutbox
 from .publishing import CommandEnlister
 from .records import ScheduleSpec
@@ -144,9 +145,7 @@ class Scheduler(Facade):
 
     @cached_property
     def _enlister(self) -> Enlister:
-        return Enlister(
-            lambda: self.store, dbsession=self.settings.dbsession, announce=self._announce
-        )
+        return Enlister(lambda: self.store, dbsession=self.settings.dbsession, tell=self._tell)
 
     @cached_property
     def _commands(self) -> CommandEnlister:
@@ -156,8 +155,11 @@ class Scheduler(Facade):
             check=self.allowed.check,
         )
 
-    def _announce(self, queues: Collection[str]) -> None:
-        self.broker.announce(queues)
+    def _tell(self, news: News) -> None:
+        if news.queues:
+            self.broker.announce(news.queues)
+        if news.inline:
+            self.registry.getUtility(IRunInline)(self.registry, list(news.inline))
 
     @property
     def reaches_store(self) -> bool:
@@ -177,8 +179,8 @@ class Scheduler(Facade):
             with self._commands.writing(request) as outbox:
                 yield outbox
             return
-        with self._enlister.writing(request) as (connection, queues):
-            yield StoreOutbox(self.store, connection, queues)
+        with self._enlister.writing(request) as (connection, news):
+            yield StoreOutbox(self.store, connection, news)
 
     def reading(self, request: Any) -> contextlib.AbstractContextManager[Connection]:
         """A connection that sees what the request's transaction has written so far; DurableError
@@ -241,7 +243,7 @@ class Scheduler(Facade):
         if self.settings.executor in UNBUILT_EXECUTORS:
             raise InvalidSetting(
                 f"scheduler.executor = {self.settings.executor}: not built yet in this version; "
-                "expected thread"
+                "expected thread, inline or auto"
             )
 
     def _check_broker(self, broker: Broker) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "PickleSerializer",
     "Serializer",
     "resolve_serializer",
+    "stored_serializer",
 ]
 
 _MARKED: Final = f'"{MARK}"'
@@ -255,6 +256,22 @@ def resolve_serializer(name: str, secrets: Sequence[str]) -> Serializer:
             f"scheduler.serializer = {name!r}: {why}; expected json, pickle, or the dotted name of "
             "an object with dumps and loads"
         ) from error
+
+
+def stored_serializer(name: str, own: Serializer, secrets: Sequence[str]) -> Serializer:
+    """The serializer that a stored job names: the application's ``own``, ``json`` or ``pickle``.
+
+    No other is looked for: whoever can write a row could have any module imported by its name.
+    Raises InvalidSetting.
+    """
+    if name == own.name:
+        return own
+    if name not in (JSONSerializer.name, PickleSerializer.name):
+        raise InvalidSetting(
+            f"they were written by the serializer {name!r}, and scheduler.serializer = {own.name}; "
+            "only that one, json and pickle (with scheduler.secret) are used"
+        )
+    return resolve_serializer(name, secrets)
 
 
 def _import_custom(name: str) -> Any:

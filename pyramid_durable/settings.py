@@ -38,6 +38,8 @@ from .times import get_zone
 
 PREFIX: Final = "scheduler."
 BROKER_OPTIONS: Final = "broker.options."
+MEMORY: Final = "memory://"
+"""The broker that reaches this process only."""
 EXECUTORS: Final = ("thread", "process", "inline", "auto")
 PRODUCERS: Final = ("store", "broker")
 COMMAND_DEADLINE: Final = 2.0
@@ -52,7 +54,8 @@ FEWEST_BEATS: Final = 2
 class Settings:
     """What an application set, with the defaults of API.md where it did not. Durations in seconds.
 
-    ``backoff`` is None where none was set. ``allow`` is None where nothing was set: everything
+    ``daemon_expected``: the settings say that there is a daemon, in this process or behind a broker
+    that was set. ``backoff`` is None where none was set. ``allow`` is None where nothing was set: everything
     importable with ``producer="store"``, registered definitions only with ``producer="broker"``.
     """
 
@@ -60,6 +63,7 @@ class Settings:
     broker_url: str = field(repr=False)
     create: bool
     zone: tzinfo
+    daemon_expected: bool = False
     combined: bool = False
     queues: tuple[str, ...] = ("default",)
     store_class: str | None = None
@@ -228,11 +232,13 @@ def _store_url(text: str, key: str = f"{PREFIX}jobstore.default.url") -> URL:
 
 def _fill_broker(values: dict[str, Any]) -> None:
     """Default the broker: none to install where the daemon is here, or on this machine."""
+    given = values.get("broker_url", MEMORY)
+    values["daemon_expected"] = values.get("combined", False) or not given.startswith(MEMORY)
     if "broker_url" in values:
         return
     url = _store_url(values["store_url"])
     if values.get("combined"):
-        values["broker_url"] = "memory://"
+        values["broker_url"] = MEMORY
         return
     if url.get_backend_name() != "sqlite":
         raise InvalidSetting(
@@ -242,7 +248,7 @@ def _fill_broker(values: dict[str, Any]) -> None:
         )
     if url.database in (None, "", ":memory:") or url.database.startswith("file:"):
         # No other process can see this store, so none can need to hear of its jobs.
-        values["broker_url"] = "memory://"
+        values["broker_url"] = MEMORY
     else:
         values["broker_url"] = f"filesystem://{Path(url.database).absolute()}.broker"
 
@@ -253,6 +259,12 @@ def _check(settings: Settings) -> None:
         raise InvalidSetting(
             f"{PREFIX}lease: {settings.lease:g}s is too short for {PREFIX}heartbeat = "
             f"{settings.heartbeat:g}s; expected at least {FEWEST_BEATS} heartbeats"
+        )
+    if settings.producer == "broker" and settings.executor == "inline":
+        raise InvalidSetting(
+            f"{PREFIX}executor = inline does not go with {PREFIX}producer = broker: what runs in the "
+            "calling process has to be in the store, which it does not reach; expected thread, "
+            "process or auto"
         )
     needs_secret = {
         "producer": settings.producer == "broker",

@@ -17,10 +17,10 @@ from typing import Any
 
 from ..checking import JOB, SCHEDULE, Check
 from ..daemon import Daemon
+from ..due import run_due
 from ..exceptions import DurableError
 from ..interfaces import IDaemonFactory, IScheduler
 from ..lifeline import ChildProcess, Lifeline
-from ..runner import run_due
 from ..settings import checked_queues
 from ..store import Store
 from ..supervisor import Supervisor

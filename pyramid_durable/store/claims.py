@@ -166,6 +166,27 @@ class Claims:
             self.release(connection, given_back)
         return kept
 
+    def take_named(self, connection: Connection, owner: str, ids: Sequence[str]) -> list[Claim]:
+        """Claim those of these jobs that wait, due or not, in the order of the ids.
+
+        The first starts at once, the others after it; a crash before is not charged to them. Passed
+        over are: cancelled and running ones, what another daemon is claiming, and the jobs of
+        paused queues.
+        """
+        c, queue = self._job.c, self._db.tables.queue.c
+        waiting = (c.due_at.is_not(None), c.queue.not_in(select(queue.name).where(queue.paused)))
+        claims: list[Claim] = []
+        for part, started in ((ids[:1], True), (ids[1:], False)):
+            if not part:
+                continue
+            picked = select(c.id).where(c.id.in_(list(part)), *waiting)
+            if self._db.dialect.skip_locked:
+                picked = picked.with_for_update(skip_locked=True, of=self._job)
+            rows = self._claim_rows(connection, owner, picked, started=started)
+            claims += [to_claim(row) for row in rows]
+        order = {id: place for place, id in enumerate(ids)}
+        return sorted(claims, key=lambda claim: order[claim.id])
+
     def _pick(
         self, queue: str, priority: int, as_of: datetime | None, limit: int
     ) -> Select[tuple[str]]:
@@ -218,19 +239,24 @@ class Claims:
         return connection.execute(statement).rowcount
 
     def release(
-        self, connection: Connection, claims: Iterable[Claim], *, delay: float = 0.0
+        self,
+        connection: Connection,
+        claims: Iterable[Claim],
+        *,
+        delay: float = 0.0,
+        due_at: datetime | None = None,
     ) -> int:
         """Give back claimed jobs that have not started; returns how many were still ours.
 
-        They are due again when they were, so that they keep their place, or after ``delay``
-        seconds; it costs them no attempt.
+        They are due again when they were first, so that they keep their place, or after ``delay``
+        seconds, or at ``due_at``; it costs them no attempt.
         """
         c = self._job.c
         fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
         statement = (
             update(self._job)
             .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
-            .values(self._free(self._db.soon(delay) if delay else c.run_at))
+            .values(self._free(due_at or (self._db.soon(delay) if delay else c.run_at)))
         )
         return connection.execute(statement).rowcount
 

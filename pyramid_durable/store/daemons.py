@@ -93,6 +93,12 @@ class Daemons:
             for row in connection.execute(question)
         ]
 
+    def serves(self, connection: Connection, queue: str, *, lease: float) -> bool:
+        """Tell whether a daemon that beats, within ``lease`` seconds, serves the queue."""
+        alive = self._table.c.heartbeat_at >= self._db.soon(-lease)
+        found = connection.execute(select(self._table.c.queues).where(alive)).scalars()
+        return any(queue in json.loads(queues) for queues in found)
+
     def rescue(
         self, connection: Connection, *, lease: float, poison_limit: int
     ) -> Sequence[Rescued]:

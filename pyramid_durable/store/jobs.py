@@ -233,6 +233,11 @@ class Jobs:
         question = select(cancel.c.job_id).where(cancel.c.job_id.in_(list(ids)))
         return set(connection.execute(question).scalars())
 
+    def hold(self, connection: Connection, ids: Iterable[str], seconds: float) -> None:
+        """Let daemons leave new jobs alone for so long; their own time stays as it is."""
+        statement = update(self._table).where(self._table.c.id.in_(list(ids)))
+        connection.execute(statement.values(due_at=self._db.soon(seconds)))
+
     def set_progress(self, connection: Connection, id: str, progress: Progress) -> None:
         """Keep how far a job is; its row of the job table is not touched."""
         table = self._db.tables.progress

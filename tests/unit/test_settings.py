@@ -70,7 +70,7 @@ def test_every_value_as_an_ini_has_it() -> None:
         allow="app.jobs app.mail",
         timezone="Europe/Berlin",
         misfire_grace_time="1h30m",
-        executor="inline",
+        executor="auto",
         threads="4",
         processes="2",
         poll_interval="500ms",
@@ -105,7 +105,7 @@ def test_every_value_as_an_ini_has_it() -> None:
     assert settings.allow == ("app.jobs", "app.mail")
     assert settings.zone == ZoneInfo("Europe/Berlin")
     assert settings.misfire_grace_time == 5400
-    assert (settings.executor, settings.threads, settings.processes) == ("inline", 4, 2)
+    assert (settings.executor, settings.threads, settings.processes) == ("auto", 4, 2)
     assert (settings.poll_interval, settings.heartbeat, settings.lease) == (0.5, 1, 10)
     assert settings.shutdown_timeout == 60
     assert (settings.max_attempts, settings.backoff, settings.poison_limit) == (3, [1, 10], 5)

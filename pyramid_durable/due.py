@@ -1,0 +1,123 @@
+"""Running what is due here and now, in the calling thread (web, scripts, tests)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from .exceptions import StoreUnavailable
+from .heartbeat import Heartbeat
+from .interfaces import IScheduler
+from .outcomes import Outcome
+from .records import BROKEN, EXPIRED, FAILED, SCHEDULED, Claim, JobInfo
+from .retry import Retry
+from .runner import Runner, is_ctrl_c
+from .settings import checked_queues
+
+log = logging.getLogger(__name__)
+
+
+def run_due(
+    registry: Any,
+    *,
+    now: datetime | None = None,
+    delete_completed: bool = False,
+    ignore_errors: bool = True,
+    queues: Sequence[str] | None = None,
+) -> list[JobInfo]:
+    """Run what is due in this thread, one job at a time, by priority, then time; see the facade.
+
+    Each job runs once: one that is due again by then, for its next attempt, is left waiting. While
+    it works it is a daemon like others, with a lease of its own. A KeyboardInterrupt ends it: the
+    job that was running is undone and given back, which uses up no attempt.
+    """
+    scheduler = registry.getUtility(IScheduler)
+    settings, store = scheduler.settings, scheduler.store
+    queues = checked_queues(queues, settings.queues)
+    runner = Runner(registry)
+    heart = Heartbeat(
+        store,
+        queues=queues,
+        label=settings.id,
+        interval=settings.heartbeat,
+        lease=settings.lease,
+        poison_limit=settings.poison_limit,
+    )
+    done: dict[str, JobInfo] = {}
+    due_again: dict[str, datetime | None] = {}
+    left: list[Claim] = []  # claimed for the next attempt
+    heart.start()
+    try:
+        while (claim := _claim_one(store, queues, heart.incarnation, now)) is not None:
+            if claim.id in done:
+                left.append(claim)
+                continue
+            before = scheduler.get_job(claim.id)
+            outcome = runner.run(claim, now=now, delete_completed=delete_completed)
+            if outcome.error is not None and is_ctrl_c(outcome.error):
+                raise outcome.error
+            _record(store, settings, claim, outcome)
+            if outcome.completion is not None:
+                due_again[claim.id] = outcome.completion.due_at
+            if outcome.state == EXPIRED:
+                continue
+            done[claim.id] = scheduler.get_job(claim.id) or replace(
+                before, state=outcome.state, attempt=claim.attempt + 1, result=outcome.result
+            )
+            if not ignore_errors and is_failure(outcome) and outcome.error is not None:
+                raise outcome.error
+    finally:
+        try:
+            _give_back(
+                store, heart.incarnation, [(claim, due_again.get(claim.id)) for claim in left]
+            )
+        except StoreUnavailable as error:
+            log.warning(
+                "claims cannot be given back (%s); others take them when the lease ends",
+                error,
+                extra={"action": "give_back_failed"},
+            )
+        heart.stop()
+    return list(done.values())
+
+
+def _give_back(store: Any, owner: str, left: Sequence[tuple[Claim, datetime | None]]) -> None:
+    with store.begin() as connection:
+        for claim, due_at in left:
+            store.claims.release(connection, [claim], due_at=due_at)
+        # What was claimed when an exception came in between, such as Ctrl-C.
+        unfinished = store.claims.owned(connection, owner)
+        if unfinished:
+            store.claims.release_owned(connection, owner, unfinished)
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Whether the job went wrong; one that asked for another attempt, or cancelled itself, not."""
+    if isinstance(outcome.error, Retry):
+        return outcome.state == FAILED
+    return outcome.state in (FAILED, BROKEN, SCHEDULED)
+
+
+def _claim_one(store: Any, queues: Sequence[str], owner: str, now: datetime | None) -> Claim | None:
+    as_of = {} if now is None else {"now": now}
+    with store.read() as connection:
+        look = store.claims.look(connection, queues, **as_of)
+    if look.idle:
+        return None
+    with store.begin() as connection:
+        claims = store.claims.take(connection, owner, look, 1)
+    return claims[0] if claims else None
+
+
+def _record(store: Any, settings: Any, claim: Claim, outcome: Outcome) -> None:
+    with store.begin() as connection:
+        if outcome.crashed:
+            limit = settings.poison_limit
+            store.daemons.interrupt(connection, [claim], poison_limit=limit)
+        elif outcome.give_back is not None:
+            store.claims.release(connection, [claim], delay=outcome.give_back)
+        elif outcome.completion is not None:
+            store.completions.write(connection, [outcome.completion])
