@@ -247,9 +247,7 @@ def test_errors_of_bad_input_are_value_errors(small: Site) -> None:
     ("option", "value"),
     [
         ("timeout", "5s"),
-        ("working_dir", "/srv"),
         ("executor", "process"),
-        ("executor", "inline"),
         ("behavior", "run-once"),
         ("behavior", "last-only"),
     ],
