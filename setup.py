@@ -12,7 +12,9 @@ requires = [
     # does it; 4 is another library under the same name.
     "APScheduler>=3.11.2,<4",
     "cronsim>=2.5",
+    "hupper>=1.10",
     "kombu>=5.7",
+    "plaster>=1.0",
     "pyramid>=2.0",
     "SQLAlchemy>=2.0",
     "transaction>=3.0",

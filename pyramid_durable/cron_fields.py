@@ -142,17 +142,27 @@ def read_fields(fields: tuple[tuple[str, str], ...]) -> Calendar:
 
 
 def normalize_fields(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """The given (not None) keyword fields as read_fields wants them. Raises InvalidJob."""
+    """The given (not None) keyword fields as read_fields wants them. Raises InvalidJob.
+
+    A negative number is read as uWSGI reads it: -1 any, -n every n.
+    """
     for name, value in values.items():
         if name not in FIELD_NAMES:
             raise InvalidJob(f"cron field {name!r} is unknown; expected {', '.join(FIELD_NAMES)}")
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
             raise InvalidJob(f"cron field {name}={value!r} is neither text nor a whole number")
     return tuple(
-        (name, " ".join(str(values[name]).lower().split()))
+        (name, " ".join(_field_text(values[name]).lower().split()))
         for name in FIELD_NAMES
         if values.get(name) is not None
     )
+
+
+def _field_text(value: object) -> str:
+    """A field as text; in uWSGI's way -1 is any and -n is every n."""
+    if isinstance(value, int) and value < 0:
+        return "*" if value == -1 else f"*/{-value}"
+    return str(value)
 
 
 def _check_fires(calendar: Calendar, shown: str) -> Calendar:

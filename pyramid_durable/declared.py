@@ -22,6 +22,7 @@ def cron(
 ) -> Callable[[Decorated], Decorated]:
     """Declare that a function runs by cron: ``@cron("0 3 * * *")``, or keyword fields.
 
+    A field may be uWSGI's number: ``@cron(minute=-2)`` is every 2 minutes, -1 any.
     ``fields`` are also the other arguments of ``config.add_cron_job``. ``name`` is the schedule's
     id, by default that of the function. With ``lazy=True`` it begins when the function is called,
     with the arguments of that call, and not when the application starts; the call returns the id,

@@ -16,6 +16,8 @@ from ..interfaces import IScheduler
 DONE: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130
+"""What shells give a command that Ctrl-C has ended."""
 
 
 class CommandFailed(Exception):

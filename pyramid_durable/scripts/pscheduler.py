@@ -27,6 +27,7 @@ from ..supervisor import Supervisor
 from .common import (
     DONE,
     FAILED,
+    INTERRUPTED,
     CommandFailed,
     add_config_arguments,
     add_config_vars,
@@ -34,6 +35,7 @@ from .common import (
     parse_vars,
     run_command,
 )
+from .reloading import start_watched, watch
 
 NAME = "pscheduler"
 
@@ -68,6 +70,16 @@ def make_parser() -> argparse.ArgumentParser:
         type=positive,
         metavar="N",
         help="daemon processes; one that dies is replaced (default: scheduler.processes)",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="for development: start again when the code or the ini changes",
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="start again when the daemon dies (with several processes that is always so)",
     )
     parser.add_argument("--app-name", metavar="NAME", help="the application's section in the ini")
     what = parser.add_mutually_exclusive_group()
@@ -112,6 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(sys.argv[1:] if argv is None else argv)
     if (options.delete_completed or options.ignore_errors) and not options.once:
         parser.error("-d and -i are for --once")
+    leaves = options.once or options.migrate or options.check or options.message is not None
+    if (options.reload or options.restart) and leaves:
+        parser.error("--reload and --restart are for the daemon")
     config_vars = parse_vars(parser, options.config_vars)
     config_uri = options.config_uri
     if options.app_name:
@@ -126,6 +141,8 @@ def _command(
     argv: Sequence[str] | None,
 ) -> int:
     lifeline = Lifeline.adopt()
+    if options.reload and lifeline is None and not watch(config_uri):
+        return start_watched(config_uri, sys.argv[1:] if argv is None else argv)
     registry = load_registry(config_uri, config_vars, NAME)
     if options.migrate:
         return _migrate(registry)
@@ -136,7 +153,7 @@ def _command(
     if options.once:
         return _once(registry, options)
     processes = options.processes or registry.getUtility(IScheduler).settings.processes
-    if processes > 1 and lifeline is None:
+    if (processes > 1 or options.restart) and lifeline is None:
         return _supervise(registry, options, processes, argv)
     return _serve(registry, options, lifeline)
 
@@ -168,6 +185,8 @@ def _send(registry: Any, text: str, queues: Sequence[str] | None) -> int:
 
 
 def _once(registry: Any, options: argparse.Namespace) -> int:
+    # A service manager's way to say Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         done = run_due(
             registry,
@@ -175,6 +194,9 @@ def _once(registry: Any, options: argparse.Namespace) -> int:
             ignore_errors=options.ignore_errors,
             queues=options.queues,
         )
+    except KeyboardInterrupt:
+        print(f"{NAME}: interrupted; the job that was running is given back", file=sys.stderr)
+        return INTERRUPTED
     except DurableError:
         raise
     except Exception:  # noqa: BLE001 - a job's own, whatever it is
@@ -190,8 +212,8 @@ def _supervise(
 ) -> int:
     if os.name != "posix":
         raise CommandFailed(
-            f"{processes} processes: on this system one is all that pscheduler starts; expected "
-            "--processes 1, and as many pscheduler as you like"
+            f"{processes} processes, or --restart: on this system pscheduler starts none besides "
+            "itself; expected --processes 1, and as many pscheduler as you like"
         )
     scheduler = registry.getUtility(IScheduler)
     scheduler.shutdown()

@@ -483,3 +483,15 @@ def test_delete_completed_removes_what_succeeded_and_nothing_else(bench):
                 one.store.completions.write(connection, [outcome.completion])
     assert one.site.jobs() == ["tests.daemon.jobs:fail"]
     assert one.rentals() == 1
+
+
+@pytest.mark.parametrize("codec", ["os:system", "tests.daemon.jobs", "pickle"])
+def test_a_row_cannot_name_the_module_that_reads_it(bench, codec):
+    one = bench()
+    id = one.scheduler.add_async_job(jobs.add, args=[1])
+    with one.store.begin() as connection:
+        connection.execute(one.store.tables.job.update().values(codec=codec))
+    outcome = one.run_claimed()
+    assert (outcome.state, jobs.calls) == ("broken", [])
+    why = "needs scheduler.secret" if codec == "pickle" else f"by the serializer '{codec}'"
+    assert why in one.scheduler.get_job(id).error

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from pyramid_durable.job_infos import Infos, upcoming
 from pyramid_durable.records import JobSpec, StoredJob, StoredSchedule
 from pyramid_durable.serializers import JSONSerializer
@@ -76,6 +78,13 @@ def test_what_cannot_be_read_does_not_spoil_a_list() -> None:
     gone = INFOS.job(replace(JOB, codec="no.such.serializer"))
     assert gone.args == ()
     assert "no.such.serializer" in (gone.error or "")
+
+
+def test_a_row_names_no_module_to_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyramid_durable.serializers.import_name", {}.popitem)
+    assert "written by the serializer 'json'" not in (INFOS.job(JOB).error or "")
+    shown = INFOS.job(replace(JOB, codec="antigravity.module"))
+    assert "written by the serializer 'antigravity.module'" in (shown.error or "")
 
 
 def test_a_schedule() -> None:

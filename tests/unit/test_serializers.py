@@ -25,6 +25,7 @@ from pyramid_durable.serializers import (
     PickleSerializer,
     Serializer,
     resolve_serializer,
+    stored_serializer,
 )
 from tests.unit import shapes
 from tests.unit.shapes import LongRental, Part, Plain, Point, Rental, Ski
@@ -372,3 +373,22 @@ def test_a_serializer_that_fails() -> None:
 def test_a_point_is_no_call() -> None:
     with pytest.raises(BrokenJob):
         plain.load_call(plain.dumps(Point(1)))
+
+
+def test_a_stored_job_may_name_the_configured_serializer_json_and_pickle() -> None:
+    own = resolve_serializer("json", ())
+    assert stored_serializer("json", own, ()) is own
+    assert stored_serializer("pickle", own, ("secret",)).name == "pickle"
+    with pytest.raises(InvalidSetting, match=r"needs scheduler\.secret"):
+        stored_serializer("pickle", own, ())
+    other = resolve_serializer("pickle", ("secret",))
+    assert stored_serializer("json", other, ()).name == "json"
+
+
+@pytest.mark.parametrize("name", ["tests.unit.no_such_module:loads", "os.system", ""])
+def test_a_stored_job_may_name_no_other_module(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyramid_durable.serializers.import_name", {}.popitem)
+    with pytest.raises(
+        InvalidSetting, match=f"serializer {name!r}, and scheduler.serializer = json"
+    ):
+        stored_serializer(name, resolve_serializer("json", ()), ("secret",))

@@ -1,0 +1,176 @@
+"""current_job().reschedule: a job like the running one, whatever kind of callable it is."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from pyramid_durable import current_job, job, routine
+from tests.web.site import Rental
+
+seen: list[Any] = []
+AS_OF = timedelta(hours=2)
+
+
+def again(*seen_now: Any, **changes: Any) -> None:
+    """Note a call, and ask for the same once more."""
+    seen.append(seen_now)
+    if len(seen) == 1:
+        current_job().reschedule("1h", **changes)
+
+
+def function(word: str, *, times: int = 1) -> None:
+    again(word, times)
+
+
+@job(pass_job=True, pass_request=True, queue="mail", aliases=["old.place:decorated"])
+def decorated(request: Any, this: Any, word: str) -> None:
+    again(this.id != "", word)
+
+
+async def coroutine(word: str) -> None:
+    again(word)
+
+
+class Kinds:
+    @staticmethod
+    def static(word: str) -> None:
+        again(word)
+
+    @classmethod
+    def of_class(cls, word: str) -> None:
+        again(cls.__name__, word)
+
+
+@routine(trigger_name="again")
+class Again:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def run(self) -> None:
+        again(self.word)
+
+
+def with_content(rental: Rental, word: str) -> None:
+    again(rental.ski, word)
+
+
+def change_arguments(word: str) -> None:
+    again(word, args=["changed"], priority=1)
+
+
+def change_arguments_after_content(rental: Rental, word: str) -> None:
+    again(rental.ski, word, args=["changed"])
+
+
+def remind(self: Rental, word: str) -> None:
+    again(self.ski, word)
+
+
+@job(pass_request=True, pass_job=True)
+def remind_decorated(self: Rental, request: Any, this: Any, word: str, loud: bool = False) -> None:
+    again(self.ski, this.attempt, request is not None, word, loud)
+
+
+@pytest.fixture(autouse=True)
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods of a mapped class, for as long as a test."""
+    seen.clear()
+    for method in (remind, remind_decorated):
+        monkeypatch.setattr(Rental, method.__name__, method, raising=False)
+
+
+def run_twice(one: Any) -> list[Any]:
+    """Run the job that is there, and the one that it asked for; what they saw."""
+    (first,) = one.scheduler.run_due()
+    assert (first.state, first.error) == ("succeeded", None)
+    (second,) = one.scheduler.run_due(datetime.now(timezone.utc) + AS_OF)
+    assert (second.state, second.error) == ("succeeded", None)
+    assert (second.queue, second.name, second.func) == (first.queue, first.name, first.func)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("func", "expected"),
+    [
+        (function, ("w", 1)),
+        (decorated, (True, "w")),
+        ("old.place:decorated", (True, "w")),
+        (coroutine, ("w",)),
+        (Kinds.static, ("w",)),
+        (Kinds.of_class, ("Kinds", "w")),
+        (Again, ("w",)),
+    ],
+)
+def test_a_job_asks_for_itself(bench, func, expected):
+    aliases = {"configure": lambda config: config.add_job_alias("old.place:decorated", decorated)}
+    one = bench(**aliases)
+    one.scheduler.add_async_job(func, args=["w"], name="mine", max_attempts=4)
+    assert run_twice(one) == [expected] * 2
+
+
+def test_with_everything_that_was_given(bench):
+    one = bench()
+    options = {"priority": 2, "group": "g", "userdata": {"n": 1}, "expires": "3h"}
+    one.scheduler.add_async_job(function, args=["w"], kwargs={"times": 3}, queue="mail", **options)
+    assert run_twice(one) == [("w", 3)] * 2
+    first, second = sorted(one.scheduler.get_jobs(), key=lambda job: job.created_at)
+    for name in ("priority", "group", "userdata", "queue", "kwargs", "args"):
+        assert getattr(first, name) == getattr(second, name)
+    assert second.expires_at is not None
+
+
+def test_arguments_can_be_changed(bench):
+    one = bench()
+    one.scheduler.add_async_job(change_arguments, args=["w"])
+    assert run_twice(one) == [("w",), ("changed",)]
+
+
+def rental_of(one: Any, ask: Any) -> None:
+    def view(request):
+        rental = Rental(ski="blue")
+        request.dbsession.add(rental)
+        request.dbsession.flush()
+        ask(request.scheduler, rental)
+
+    one.site.get(view)
+
+
+def test_a_method_of_a_mapped_object(bench):
+    one = bench()
+    rental_of(one, lambda scheduler, it: scheduler.add_async_job(it.remind, args=["w"]))
+    assert run_twice(one) == [("blue", "w")] * 2
+
+
+def test_a_decorated_method_of_a_mapped_object(bench):
+    one = bench()
+    rental_of(
+        one,
+        lambda scheduler, it: scheduler.add_async_job(
+            it.remind_decorated, args=["w"], kwargs={"loud": True}
+        ),
+    )
+    assert run_twice(one) == [("blue", 1, True, "w", True)] * 2
+
+
+@pytest.mark.parametrize("func", ["remind", with_content])
+def test_a_content_object_and_the_name_of_its_method(bench, func):
+    one = bench()
+    rental_of(
+        one,
+        lambda scheduler, it: scheduler.add_async_job(func, args=["w"], content_object=it),
+    )
+    assert run_twice(one) == [("blue", "w")] * 2
+
+
+def test_a_content_object_stays_when_the_arguments_change(bench):
+    one = bench()
+    rental_of(
+        one,
+        lambda scheduler, it: scheduler.add_async_job(
+            change_arguments_after_content, args=["w"], content_object=it
+        ),
+    )
+    assert run_twice(one) == [("blue", "w"), ("blue", "changed")]
