@@ -26,6 +26,7 @@ from .records import HAS_CONTENT, Claim, Progress
 from .references import import_name, locate
 from .retry import Cancel
 from .serializers import EntityRef, Serializer
+from .times import parse_date
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +206,9 @@ class Attempt:
         if self.current is not None and self.current.userdata:
             options["userdata"] = self.current.userdata
         options["args"] = args
+        if self.as_of is not None:
+            # Else "1d" would be over at once in a run as of next year, and again, without an end.
+            date = parse_date(date, now=self.as_of, zone=self.scheduler.settings.zone)
         id: str = self.scheduler.add_date_job(func, date, **{**options, **changes})
         return id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Collection, Sequence
@@ -198,11 +199,17 @@ class Daemon:
     def _listen(self) -> None:
         commands = self._settings.producer == "broker"
         take = Intake(self._scheduler, wake=self._wake).take if commands else None
-        hearing = Hearing(wake=self._wake, take=take)
+        hearing = Hearing(wake=self._wake, take=take, print_jobs=self._print_jobs)
         broker = self._scheduler.broker
         broker.listen(
             self.queues, self._heart.incarnation, hearing, self._closing, commands=commands
         )
+
+    def _print_jobs(self) -> None:
+        if self.aps is not None:
+            shown = io.StringIO()
+            self.aps.print_jobs(out=shown)
+            log.info("%s", shown.getvalue().rstrip(), extra={"action": "print_jobs"})
 
     def _give_back(self) -> None:
         try:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 log = logging.getLogger(__name__)
+
+PRINT_JOBS: Final = "print-jobs"
+"""The message, pyramid_scheduler's, upon which a daemon logs the jobs it sees."""
 
 
 class Hearing:
     """The broker's handler; called in the listener's thread.
 
-    ``wake`` looks for due jobs; ``take`` stores commands, see Intake.
+    ``wake`` looks for due jobs; ``take`` stores commands, see Intake; ``print_jobs`` is for the
+    message of that name.
     """
 
     def __init__(
-        self, *, wake: Callable[[], None], take: Callable[[bytes], None] | None = None
+        self,
+        *,
+        wake: Callable[[], None],
+        take: Callable[[bytes], None] | None = None,
+        print_jobs: Callable[[], None] = lambda: None,
     ) -> None:
         self._wake = wake
         self._take = take
+        self._print_jobs = print_jobs
 
     def announced(self, queues: set[str]) -> None:
         """Jobs were stored for these queues."""
@@ -32,6 +42,8 @@ class Hearing:
             text,
             extra={"action": "message_received", "queue": queue},
         )
+        if text.strip() == PRINT_JOBS:
+            self._print_jobs()
 
     def command(self, body: bytes) -> None:
         """Store a command; returning acknowledges it, raising lets it come again."""

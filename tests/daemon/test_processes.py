@@ -230,6 +230,15 @@ def test_a_message_reaches_the_daemon(tmp_path):
         wait_for("the message", lambda: "hello there" in made.log(name))
 
 
+def test_the_message_print_jobs_logs_what_waits(tmp_path):
+    with site(tmp_path) as (made, _, scheduler):
+        scheduler.add_date_job(nothing, "1h", name="an hour from now")
+        name = made.start("pscheduler")
+        wait_for("the daemon", lambda: "listening to" in made.log(name))
+        assert pscheduler.main([str(made.ini), "--message", "print-jobs"]) == 0
+        wait_for("the jobs", lambda: "an hour from now (trigger: date" in made.log(name))
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["x.ini", "--threads", "0"], ["x.ini", "-d"], ["x.ini", "novalue"]]
 )

@@ -174,3 +174,18 @@ def test_a_content_object_stays_when_the_arguments_change(bench):
         ),
     )
     assert run_twice(one) == [("blue", "w"), ("blue", "changed")]
+
+
+def every_day() -> None:
+    seen.append("today")
+    assert len(seen) < 9, "it runs without an end"
+    current_job().reschedule("1d")
+
+
+def test_as_of_a_given_time_it_counts_from_there(bench):
+    one = bench()
+    one.scheduler.add_async_job(every_day)
+    now = datetime.now(timezone.utc) + timedelta(days=365)
+    assert len(one.scheduler.run_due(now)) == 1
+    (waiting,) = one.scheduler.get_jobs(state="scheduled")
+    assert waiting.run_at == now + timedelta(days=1)
