@@ -51,7 +51,10 @@ class Facade(ABC):
         queue: str | None = None,
         **options: Any,
     ) -> str:
-        """Run ``func`` as soon as a daemon has room for it."""
+        """Run ``func`` as soon as a daemon has room for it.
+
+        With ``executor="inline"`` this process runs it, after the commit, and waits for its end.
+        """
         call = Call("add_async_job", func, args, kwargs, queue, options)
         return self._add(self._scheduler.specs.async_job(call))
 
@@ -253,8 +256,9 @@ class Facade(ABC):
     ) -> list[JobInfo]:
         """Run what is due here and now, one job at a time, by priority, then time.
 
-        ``now`` takes the clock's place for what is due, expired or too late. Returns the jobs
-        that were run. With ``ignore_errors=False`` the first failure stops it and is raised.
+        ``now`` takes the clock's place for what is due, expired or too late, and for when a job is
+        tried again. Returns the jobs that were run. With ``ignore_errors=False`` the first failure
+        stops it and is raised. Ctrl-C stops it too: the running job is undone and given back.
 
         Raises DurableError inside a transaction: the jobs would not see what it has written, and
         might wait for it forever.
