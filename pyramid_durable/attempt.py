@@ -42,6 +42,7 @@ class Attempt:
         "_late_progress",
         "_next_progress",
         "_on_store",
+        "_saved_userdata",
         "args",
         "as_of",
         "claim",
@@ -84,6 +85,7 @@ class Attempt:
         self._on_store = False
         self._next_progress = 0.0
         self._late_progress: Progress | None = None
+        self._saved_userdata: str | None = None
 
     def prepare(self, serializer: Serializer, scheduler: Any) -> CurrentJob:
         """Make what ``current_job()`` gives the job's code."""
@@ -118,15 +120,16 @@ class Attempt:
         return text
 
     def dump_userdata(self) -> str | None:
-        """The userdata as text, as the job has left it; None where it has none."""
-        current = self.current
-        if current is None or (not current.userdata and self.claim.userdata is None):
-            return self.claim.userdata
+        """The userdata as text, as the job has left it; None where it has not touched it."""
+        current, saved, before = self.current, self._saved_userdata, self.claim.userdata
+        if current is None or (not current.userdata and before is None and saved is None):
+            return None
         try:
-            return self.serializer.dumps(current.userdata)
+            text = self.serializer.dumps(current.userdata)
         except InvalidJob as error:
             self._warn("its userdata is not saved", f"userdata{error}")
-            return self.claim.userdata
+            return saved
+        return None if text == before and saved is None else text
 
     def joined(self) -> JobSession | None:
         """The session this job writes to a database with, None as long as it uses none."""
@@ -172,6 +175,7 @@ class Attempt:
         with self._beside() as connection:
             if not self.store.claims.save_userdata(connection, self.claim, text):
                 raise LostClaim(f"job {self.claim.id}: its claim is another daemon's now")
+        self._saved_userdata = text
 
     @contextmanager
     def _beside(self) -> Iterator[Connection]:

@@ -23,7 +23,7 @@ class CurrentJob:
     """The running job, for its own code.
 
     ``id`` is the job's id, ``attempt`` the number of this attempt, from 1. ``userdata`` is a dict
-    that lasts across attempts; it is saved when the attempt
+    that lasts across attempts, and across the runs of a schedule; it is saved when the attempt
     ends, also when that fails. The functions are what the daemon gives it to reach the store.
     """
 

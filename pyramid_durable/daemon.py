@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from .clock import DurableScheduler
+from .declaring import Declaring
 from .exceptions import InvalidSetting, StoreUnavailable
 from .executors import DurableThreadExecutor
 from .hearing import Hearing
@@ -64,10 +65,14 @@ class Daemon:
         are not this version's. A broker that cannot be reached is waited for.
         """
         store = self._scheduler.store
-        with store.begin() as connection:
-            store.schedules.reconcile(connection, self._scheduler.declared)
         self._make_parts(store)
         self._heart.start()
+        try:
+            # Known to the others before it settles anything: nobody takes it for gone meanwhile.
+            self._declaring.settle()
+        except BaseException:
+            self._heart.stop()
+            raise
         self._recorder.start()
         self.aps = DurableScheduler(
             self._jobstore,
@@ -89,6 +94,7 @@ class Daemon:
         settings = self._settings
         self._runner = Runner(self._registry)
         self._recorder = Recorder(store, poison_limit=settings.poison_limit)
+        self._declaring = Declaring(store, lambda: self._scheduler.declared, lease=settings.lease)
         self._heart = Heartbeat(
             store,
             queues=self.queues,
@@ -100,6 +106,8 @@ class Daemon:
             holding=self._holding,
             cancel=self._runner.ask_to_cancel,
             revived=self._wake,
+            declares=self._declaring.digest,
+            beaten=self._declaring.ask_again,
         )
         self._executor = DurableThreadExecutor(
             self._perform, threads=self._threads, may_start=self._heart.holds

@@ -34,7 +34,8 @@ class Heartbeat:
     and whenever others have declared this daemon dead: what it had claimed is theirs then.
     ``running`` gives the claims that have been running for longer than one beat, ``cancel`` is told
     the ids of those that are asked to stop, ``revived`` is called when the lease is held again.
-    ``holding`` gives all claims in the daemon's hands, as (id, claim_no).
+    ``holding`` gives all claims in the daemon's hands, as (id, claim_no). ``declares`` is the digest of
+    the schedules that this daemon declares, ``beaten`` is called after each beat.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Heartbeat:
         holding: Callable[[], set[tuple[str, int]]] | None = None,
         cancel: Callable[[Collection[str]], None] = lambda ids: None,
         revived: Callable[[], None] = lambda: None,
+        declares: str | None = None,
+        beaten: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -64,6 +67,8 @@ class Heartbeat:
         self._noted: set[tuple[str, int]] = set()
         self._cancel = cancel
         self._revived = revived
+        self._declares = declares
+        self._beaten = beaten
         self._clock = clock
         self._held_until = float("-inf")
         self._lapsed_until = float("-inf")
@@ -138,6 +143,7 @@ class Heartbeat:
             self._cancel(asked)
         if rescued:
             self._revived()
+        self._beaten()
 
     def _give_back_unheld(self, connection: Any) -> None:
         """Give back claims that are ours in the store and in nobody's hands here.
@@ -174,6 +180,7 @@ class Heartbeat:
             host=socket.gethostname(),
             pid=os.getpid(),
             queues=self._queues,
+            declares=self._declares,
         )
         with self._store.begin() as connection:
             self._store.daemons.register(connection, info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -100,8 +101,13 @@ class SpecMaker:
             jitter=options.get("jitter"),
             timezone=options.get("timezone"),
         )
-        first = now if options.get("run_immediately") else trigger.first(now)
-        if first is None or (trigger.end_date is not None and first > trigger.end_date):
+        at_once = bool(options.get("run_immediately"))
+        first = now if at_once else trigger.first(now)
+        ended = first is None or (trigger.end_date is not None and first > trigger.end_date)
+        if ended and declared and trigger.end_date is not None:
+            # It has had its time; the application goes on declaring it, and has to start.
+            first = None
+        elif ended:
             raise InvalidJob(
                 f"{call.verb}(): this schedule would never fire; its fire times are over"
             )
@@ -120,6 +126,7 @@ class SpecMaker:
             coalesce=options.get("coalesce", True),
             max_instances=None if options.get("allow_overlap") else options.get("max_instances", 1),
             declared=declared,
+            times=_times(trigger, start_date, options, at_once) if declared else None,
             chosen_id=chosen_id,
             replace_existing=replace_existing,
         )
@@ -256,3 +263,16 @@ class SpecMaker:
             fields["waiting_key"] = key
         if behavior in RUN_ONCE:
             fields["once_key"] = key
+
+
+def _times(trigger: Trigger, start_date: Any, options: Mapping[str, Any], at_once: bool) -> str:
+    """When a declared schedule fires, in words that every start of the same code repeats.
+
+    "In five days" means another day at every start; that is no change to the declaration.
+    """
+    said = trigger.to_json()
+    for name, date in (("start_date", start_date), ("end_date", options.get("end_date"))):
+        seconds = relative_date(date)
+        if seconds is not None:
+            said[name] = f"{seconds:g} s from the first start on"
+    return json.dumps([said, at_once], sort_keys=True)

@@ -210,6 +210,7 @@ def completion_of(
         result=result,
         errors=claim.errors if error is None else with_error(claim.errors, error),
         userdata=claim.userdata if userdata is None else userdata,
+        carry_to=None if userdata is None else claim.schedule_id,
         delete=delete,
     )
 

@@ -269,6 +269,7 @@ def unwritable(completion: Completion) -> Completion:
         delay=None,
         result=None,
         userdata=None,
+        carry_to=None,
         errors='["how this attempt ended could not be stored; see the daemon\'s log"]',
     )
 

@@ -67,7 +67,10 @@ class ScheduleSpec:
     """A schedule as it goes into the store. ``job`` is the pattern of the jobs it will make.
 
     ``trigger`` is the JSON-ready form of a trigger (see triggers.from_json), ``next_run_at`` its
-    first fire time. ``iterations`` is how many jobs it may still make, None without a limit.
+    first fire time, None where it is declared and has ended. ``iterations`` is how many jobs it may
+    still make, None without a limit. ``times`` says when it fires in the words of its declaration,
+    which may be relative to a start; without it ``trigger`` says so. ``generation`` is that of the
+    deployment that declared it.
     """
 
     id: str
@@ -83,6 +86,7 @@ class ScheduleSpec:
     max_instances: int | None = 1
     declared: bool = False
     generation: int = 0
+    times: str | None = None
     chosen_id: bool = False
     replace_existing: bool = False
 
@@ -126,7 +130,8 @@ class Completion:
 
     ``state`` is an ended state, or ``scheduled`` for another attempt: then at ``due_at``, or
     ``delay`` seconds after the database's clock. ``attempt`` is the number of attempts used up.
-    ``delete`` removes the row instead (``delete_after``).
+    ``delete`` removes the row instead (``delete_after``). ``carry_to`` is the schedule whose next run
+    gets the userdata, where this attempt has changed it.
     """
 
     id: str
@@ -141,6 +146,7 @@ class Completion:
     result: str | None = None
     errors: str | None = None
     userdata: str | None = None
+    carry_to: str | None = None
     delete: bool = False
 
 

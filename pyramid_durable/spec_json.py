@@ -13,7 +13,7 @@ from .records import JobSpec, ScheduleSpec
 
 Spec = TypeVar("Spec", JobSpec, ScheduleSpec)
 
-NOT_FROM_OUTSIDE: Final = ("declared", "generation")
+NOT_FROM_OUTSIDE: Final = ("declared", "generation", "times")
 """Fields that a command cannot set: schedules are declared by a daemon's own configuration."""
 
 

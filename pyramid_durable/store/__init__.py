@@ -6,6 +6,7 @@ from .claims import Claims, Look
 from .completions import Completions
 from .daemons import DaemonInfo, Daemons, Rescued
 from .database import Database
+from .generations import Generations, Standing
 from .jobs import Jobs
 from .migrate import ensure_schema, migrate
 from .schedules import Schedules
@@ -23,6 +24,7 @@ class Store(Database):
         super().__init__(url, prefix=prefix)
         self.jobs = Jobs(self)
         self.schedules = Schedules(self, self.jobs)
+        self.generations = Generations(self, self.schedules)
         self.claims = Claims(self, self.schedules)
         self.completions = Completions(self)
         self.daemons = Daemons(self)
@@ -40,4 +42,4 @@ class Store(Database):
         ensure_schema(self, create=create)
 
 
-__all__ = ["DaemonInfo", "Look", "Rescued", "Store"]
+__all__ = ["DaemonInfo", "Look", "Rescued", "Standing", "Store"]

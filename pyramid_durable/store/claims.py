@@ -16,6 +16,7 @@ from .database import Database
 from .rows import CLAIM_NAMES, to_claim
 from .schedules import Schedules
 from .types import UtcDateTime
+from .userdata import ScheduleUserdata
 
 Due = tuple[str, int]
 """A queue and a priority that have work."""
@@ -54,6 +55,7 @@ class Claims:
         self._db = database
         self._schedules = schedules
         self._job = database.tables.job
+        self._userdata = ScheduleUserdata(database)
         now = database.dialect.now().label("claimed_at")
         columns = {name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS}
         self._claimed = {
@@ -282,8 +284,17 @@ class Claims:
         return connection.execute(statement).rowcount
 
     def save_userdata(self, connection: Connection, claim: Claim, userdata: str) -> bool:
-        """Keep a running job's userdata; False when the claim is another daemon's by now."""
-        c = self._job.c
+        """Keep a running job's userdata; False when the claim is another daemon's by now.
+
+        Its schedule gets it too, unless somebody has locked that: the job itself may have, in its
+        own transaction. Then it gets it when the attempt ends.
+        """
+        c, schedule = self._job.c, claim.schedule_id
+        carry = schedule is not None and self._userdata.hold(connection, [schedule], wait=False)
         fence = (c.claim_no == claim.claim_no, c.owner == claim.owner)
         statement = update(self._job).where(c.id == claim.id, *fence).values(userdata=userdata)
-        return connection.execute(statement).rowcount == 1
+        if connection.execute(statement).rowcount != 1:
+            return False
+        if carry and schedule is not None:
+            self._userdata.put(connection, {schedule: userdata})
+        return True

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, Double, delete, select, text, tuple_
 from ..records import SCHEDULED, Completion
 from ..times import utcnow
 from .database import Database
+from .userdata import ScheduleUserdata
 
 Fence = tuple[str, int]
 
@@ -24,6 +25,7 @@ class Completions:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._job = database.tables.job
+        self._userdata = ScheduleUserdata(database)
         delay: Column[float] = Column("delay", Double)
         columns = [self._job.c[name] for name in ("id", "owner", "claim_no", "due_at", *WRITTEN)]
         rows = database.dialect.table_of_rows([*columns, delay])
@@ -59,13 +61,22 @@ class Completions:
         The others matched nothing: another daemon has the job now, and nothing was changed.
         """
         accepted: set[Fence] = set()
+        carried = [completion for completion in completions if completion.carry_to is not None]
+        if carried:
+            self._userdata.hold(connection, {completion.carry_to or "" for completion in carried})
         kept = [completion for completion in completions if not completion.delete]
         for completion in completions:
             if completion.delete and self._delete(connection, completion):
                 accepted.add((completion.id, completion.claim_no))
         if kept:
             accepted |= self._write(connection, [self._row(completion) for completion in kept])
+        if carried:
+            self._carry(connection, [one for one in carried if (one.id, one.claim_no) in accepted])
         return accepted
+
+    def _carry(self, connection: Connection, completions: Sequence[Completion]) -> None:
+        by_schedule = {one.carry_to: one.userdata for one in completions if one.carry_to}
+        self._userdata.put(connection, by_schedule)
 
     def _delete(self, connection: Connection, completion: Completion) -> bool:
         c = self._job.c

@@ -16,13 +16,19 @@ from .database import Database
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonInfo:
-    """A daemon as the store knows it; ``incarnation`` is new at every start of its process."""
+    """A daemon as the store knows it; ``incarnation`` is new at every start of its process.
+
+    ``declares`` is the digest of the schedules it declares, None where it leaves them alone;
+    ``generation`` is the number the store has for that.
+    """
 
     incarnation: str
     label: str
     host: str
     pid: int
     queues: tuple[str, ...]
+    declares: str | None = None
+    generation: int | None = None
     started_at: datetime | None = None
     heartbeat_at: datetime | None = None
 
@@ -56,6 +62,7 @@ class Daemons:
             "host": daemon.host,
             "pid": daemon.pid,
             "queues": json.dumps(daemon.queues),
+            "declares": daemon.declares,
         }
         row = self._table.insert().values(**values, started_at=now, heartbeat_at=now)
         connection.execute(row)
@@ -79,7 +86,9 @@ class Daemons:
 
     def list(self, connection: Connection) -> list[DaemonInfo]:
         """Return the daemons on the list, the eldest first."""
-        question = select(self._table).order_by(self._table.c.started_at)
+        known = self._db.tables.generation
+        joined = self._table.outerjoin(known, known.c.digest == self._table.c.declares)
+        question = select(self._table, known.c.number).select_from(joined)
         return [
             DaemonInfo(
                 incarnation=row.incarnation,
@@ -87,10 +96,12 @@ class Daemons:
                 host=row.host,
                 pid=row.pid,
                 queues=tuple(json.loads(row.queues)),
+                declares=row.declares,
+                generation=row.number,
                 started_at=row.started_at,
                 heartbeat_at=row.heartbeat_at,
             )
-            for row in connection.execute(question)
+            for row in connection.execute(question.order_by(self._table.c.started_at))
         ]
 
     def serves(self, connection: Connection, queue: str, *, lease: float) -> bool:

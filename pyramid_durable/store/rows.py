@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from ..fingerprints import declaration_of
 from ..records import Claim, JobSpec, Progress, ScheduleSpec, StoredJob, StoredSchedule
 
 _WORK = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "userdata")
@@ -93,6 +94,7 @@ def schedule_values(spec: ScheduleSpec) -> dict[str, Any]:
         "max_instances": spec.max_instances,
         "declared": spec.declared,
         "generation": spec.generation,
+        "declaration": declaration_of(spec) if spec.declared else None,
     }
 
 

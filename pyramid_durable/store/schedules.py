@@ -1,8 +1,7 @@
-"""Verbs about schedules: add, look up, cancel, bring in line, and fire (web and daemon)."""
+"""Verbs about schedules: add, look up, cancel, and fire (web and daemon)."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from ..records import JobSpec, ScheduleSpec, StoredSchedule
 from ..times import new_id
 from ..triggers import from_json
 from .accounts import Accounts
-from .database import STORE_ID, Database
+from .database import Database
 from .jobs import Jobs
 from .rows import schedule_values, to_stored_schedule
 
@@ -85,39 +84,6 @@ class Schedules:
         alive = or_(c.due_at.is_not(None), c.next_run_at.is_not(None))
         ended = update(self._table).where(*here, alive).values(due_at=None, next_run_at=None)
         return connection.execute(ended).rowcount == 1
-
-    def reconcile(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
-        """Bring the declared schedules in line with the code: add, change, retire.
-
-        A schedule whose declaration did not change keeps its next run time and what is left of
-        its iterations. Call it in a transaction of its own: daemons that start together wait for
-        each other here.
-        """
-        meta = self._db.tables.meta
-        mutex = select(meta.c.name).where(meta.c.name == STORE_ID).with_for_update()
-        connection.execute(mutex)
-        c = self._table.c
-        question = select(self._table).where(c.declared.is_(True)).with_for_update()
-        known = {row.id: row for row in connection.execute(question)}
-        for spec in specs:
-            row = known.pop(spec.id, None)
-            if row is not None and _fingerprint(schedule_values(spec)) == _fingerprint(
-                dict(row._mapping)
-            ):
-                continue
-            self.add(connection, [replace(spec, declared=True, replace_existing=True)])
-            log.info(
-                "declared schedule %s brought in line",
-                spec.id,
-                extra={"action": "schedule_declared", "schedule": spec.id},
-            )
-        self._delete(connection, list(known))
-        for id in known:
-            log.info(
-                "schedule %s is declared no more, and retired",
-                id,
-                extra={"action": "schedule_retired", "schedule": id},
-            )
 
     def fire(
         self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
@@ -200,10 +166,3 @@ class Schedules:
         )
         values = {"due_at": None, "error": f"{type(error).__name__}: {error}"}
         connection.execute(update(self._table).where(self._table.c.id == row.id).values(values))
-
-
-def _fingerprint(values: Mapping[str, Any]) -> str:
-    """What a declaration says, without what the schedule's running changes."""
-    said = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "group_name")
-    also = ("options", "kind", "trigger_json", "timezone", "coalesce_missed", "max_instances")
-    return json.dumps([values[name] for name in (*said, *also)], default=str)

@@ -32,6 +32,7 @@ class Tables:
     job: Table
     schedule: Table
     daemon: Table
+    generation: Table
     queue: Table
     progress: Table
     cancel: Table
@@ -53,6 +54,14 @@ def make_tables(prefix: str) -> Tables:
         job=_job(metadata, prefix),
         schedule=_schedule(metadata, prefix),
         daemon=_daemon(metadata, prefix),
+        generation=Table(
+            f"{prefix}generation",
+            metadata,
+            Column("digest", key(64), primary_key=True),
+            Column("number", Integer, nullable=False),
+            Column("since", UtcDateTime, nullable=False),
+            **TABLE_OPTIONS,
+        ),
         queue=Table(
             f"{prefix}queue",
             metadata,
@@ -170,6 +179,7 @@ def _schedule(metadata: MetaData, prefix: str) -> Table:
         Column("paused", Boolean, nullable=False),
         Column("declared", Boolean, nullable=False),
         Column("generation", Integer, nullable=False),
+        Column("declaration", long_text()),
         Column("created_at", UtcDateTime, nullable=False),
         Column("error", long_text()),
         Column("account_id", key(ID_LENGTH)),
@@ -188,6 +198,7 @@ def _daemon(metadata: MetaData, prefix: str) -> Table:
         Column("host", key(255), nullable=False),
         Column("pid", Integer, nullable=False),
         Column("queues", long_text(), nullable=False),
+        Column("declares", key(64)),
         Column("started_at", UtcDateTime, nullable=False),
         Column("heartbeat_at", UtcDateTime, nullable=False),
         **TABLE_OPTIONS,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import transaction
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from pyramid_durable.outcomes import Outcome
 from pyramid_durable.records import Claim, StoredJob
@@ -87,6 +88,14 @@ class Bench:
             with self.store.begin() as connection:
                 self.store.completions.write(connection, [outcome.completion])
         return outcome
+
+    def fire(self, id: str) -> None:
+        """Let a schedule's next fire time come."""
+        table = self.store.tables.schedule
+        with self.store.begin() as connection:
+            due = self.store.now(connection) - timedelta(seconds=1)
+            again = update(table).where(table.c.id == id).values(due_at=due, next_run_at=due)
+            connection.execute(again)
 
     @property
     def job(self) -> StoredJob:

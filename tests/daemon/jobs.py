@@ -196,3 +196,32 @@ def save_userdata(request: Any, writing: bool) -> Any:
     running.userdata["steps"] = running.userdata.get("steps", 0) + 1
     running.save_userdata()
     return request.scheduler.get_job(running.id).userdata
+
+
+def count_runs() -> int:
+    """Count in the userdata, write a row, and fail at the seventh run."""
+    job = current_job()
+    job.userdata["runs"] += 1
+    session = get_current_request().dbsession
+    session.add(Rental(ski=f"ski {job.userdata['runs']}"))
+    session.flush()
+    if job.userdata["runs"] == 7:
+        raise ValueError("after it has written and counted")
+    return job.userdata["runs"]
+
+
+def count_saved_runs() -> int:
+    current_job().save_userdata()
+    try:
+        return count_runs()
+    finally:
+        current_job().save_userdata()
+
+
+def save_and_take_back() -> Any:
+    job = current_job()
+    before = dict(job.userdata)
+    job.userdata["n"] += 1
+    job.save_userdata()
+    job.userdata.update(before)
+    return before

@@ -417,6 +417,31 @@ def test_userdata_is_kept_also_when_the_attempt_fails(bench):
     assert json.loads(one.job.userdata) == {"times": 3}
 
 
+@pytest.mark.parametrize("where", ["same", "other"])
+@pytest.mark.parametrize("func", [jobs.count_runs, jobs.count_saved_runs])
+def test_userdata_lasts_from_run_to_run_of_a_schedule(bench, where, func):
+    one = bench(where=where)
+    id = one.scheduler.add_interval_job(
+        func, hours=1, run_immediately=True, userdata={"runs": 5}, id="often"
+    )
+    assert one.run_claimed().result == 6
+    one.fire(id)
+    assert one.run_claimed().state == "failed"
+    one.fire(id)
+    assert one.run_claimed().result == 8
+    assert one.rentals() == 2
+
+
+def test_userdata_that_was_saved_and_taken_back_is_what_the_next_run_gets(bench):
+    one = bench()
+    id = one.scheduler.add_interval_job(
+        jobs.save_and_take_back, hours=1, run_immediately=True, userdata={"n": 1}
+    )
+    assert one.run_claimed().result == {"n": 1}
+    one.fire(id)
+    assert json.loads(one.claim().userdata) == {"n": 1}
+
+
 def test_progress_shows_the_last_report(bench):
     one = bench()
     one.run(jobs.progress, 2000)

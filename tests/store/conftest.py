@@ -64,9 +64,14 @@ def spec() -> Callable[..., JobSpec]:
     return make
 
 
-def register(store: Store, incarnation: str) -> str:
+def register(store: Store, incarnation: str, declares: str | None = None) -> str:
     info = DaemonInfo(
-        incarnation=incarnation, label=incarnation, host="here", pid=1, queues=("default",)
+        incarnation=incarnation,
+        label=incarnation,
+        host="here",
+        pid=1,
+        queues=("default",),
+        declares=declares,
     )
     with store.begin() as connection:
         store.daemons.register(connection, info)

@@ -403,34 +403,6 @@ def test_a_cancelled_schedule_fires_no_more(store: Store, spec: Make) -> None:
     assert claim(store) == []
 
 
-def test_declared_schedules_are_added_kept_changed_and_retired(store: Store, spec: Make) -> None:
-    def declared() -> dict[str, datetime | None]:
-        with store.read() as connection:
-            return {one.id: one.next_run_at for one in store.schedules.list(connection)}
-
-    def reconcile(*specs: ScheduleSpec) -> None:
-        with store.begin() as connection:
-            store.schedules.reconcile(connection, specs)
-
-    pattern = spec(id="pattern")
-    at = datetime(2030, 1, 1, tzinfo=UTC)
-    trigger = every(60.0, at)
-    kept = interval(pattern, 60.0, id="kept", trigger=trigger, next_run_at=at)
-    gone = interval(pattern, 60.0, id="gone", trigger=trigger, next_run_at=at)
-    with store.begin() as connection:
-        store.schedules.add(connection, [interval(pattern, 60.0, id="by hand", next_run_at=at)])
-    reconcile(kept, gone)
-    moved = at + timedelta(days=9)
-    with store.begin() as connection:
-        where = store.tables.schedule.c.id == "kept"
-        connection.execute(update(store.tables.schedule).where(where).values(next_run_at=moved))
-    reconcile(kept)
-    assert declared() == {"kept": moved, "by hand": at}
-    changed = interval(pattern, 60.0, id="kept", trigger=every(5.0, at), next_run_at=at)
-    reconcile(changed)
-    assert declared() == {"kept": at, "by hand": at}
-
-
 def test_the_work_of_a_dead_daemon_is_rescued(store: Store, spec: Make) -> None:
     register(store, "dead")
     register(store, "alive")

@@ -13,6 +13,7 @@ import pytest
 from pyramid_durable import TriggerBehavior, job
 from pyramid_durable.calls import Call, spec_call
 from pyramid_durable.exceptions import InvalidJob
+from pyramid_durable.fingerprints import changed_aspects, declaration_of, generation_of
 from pyramid_durable.job_options import JOB_READERS, SCHEDULE_READERS
 from pyramid_durable.job_specs import SpecMaker
 from pyramid_durable.marking import JOB_OPTIONS, SCHEDULE_OPTIONS
@@ -299,6 +300,82 @@ def test_run_immediately_comes_before_the_first_fire_time() -> None:
 def test_a_schedule_that_would_never_fire(over: dict[str, Any]) -> None:
     with pytest.raises(InvalidJob, match="never fire"):
         schedule(**over)
+
+
+def test_a_declared_schedule_may_have_ended() -> None:
+    # The application goes on declaring it, and has to start.
+    for options in ({}, {"run_immediately": True}):
+        assert schedule(end_date="2020-01-01", declared=True, **options).next_run_at is None
+    soon = NOW + timedelta(minutes=9)
+    assert schedule("cron", end_date=soon, declared=True).next_run_at is None
+    assert schedule(end_date=soon, declared=True).next_run_at == NOW
+
+
+def test_a_declared_schedule_without_any_fire_time_is_an_error() -> None:
+    with pytest.raises(InvalidJob, match="never fire"):
+        schedule("cron", fields={"month": 2, "day": 30}, declared=True)
+
+
+NEXT_START = NOW + timedelta(days=1, minutes=3)
+
+
+def declaration(start: datetime, kind: str = "interval", **options: Any) -> str:
+    fields = options.pop("fields", {"minutes": 10} if kind == "interval" else {"hour": 3})
+    date = options.pop("start_date", None)
+    declare = maker().schedule
+    return declaration_of(declare(call(**options), kind, date, fields, now=start, declared=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kind": "cron"},
+        {"start_date": "5d", "end_date": timedelta(days=30)},
+        {"start_date": datetime(2031, 1, 1), "end_date": "2031-05-01"},
+        {"run_immediately": True},
+        {"kind": "cron", "run_immediately": True, "iterations": 3, "userdata": {"n": 1}},
+        {"args": [{"a", "b"}], "expires": "5m", "misfire_grace_time": "1h"},
+    ],
+)
+def test_a_declaration_says_the_same_at_every_start(options: dict[str, Any]) -> None:
+    assert declaration(NOW, **options) == declaration(NEXT_START, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "aspect"),
+    [
+        ({"kind": "cron"}, "times"),
+        ({"fields": {"minutes": 5}}, "times"),
+        ({"start_date": "5d"}, "times"),
+        ({"end_date": "40d"}, "times"),
+        ({"timezone": "UTC"}, "times"),
+        ({"jitter": 5}, "times"),
+        ({"run_immediately": True}, "times"),
+        ({"iterations": 3}, "iterations"),
+        ({"userdata": {"n": 1}}, "userdata"),
+        ({"args": [1]}, "work"),
+        ({"func": eager, "queue": "default"}, "work"),
+        ({"queue": "mail"}, "work"),
+        ({"priority": 1}, "work"),
+        ({"name": "named"}, "work"),
+        ({"expires": "5m"}, "work"),
+        ({"coalesce": False}, "work"),
+        ({"max_instances": 3}, "work"),
+    ],
+)
+def test_a_change_of_a_declaration_is_told_by_its_aspect(
+    options: dict[str, Any], aspect: str
+) -> None:
+    plain = declaration(NOW, end_date="30d")
+    assert changed_aspects(plain, declaration(NOW, **{"end_date": "30d", **options})) == {aspect}
+    assert changed_aspects(None, plain) == {"times", "iterations", "userdata", "work"}
+
+
+def test_a_generation_is_all_that_is_declared_in_any_order() -> None:
+    one, two = schedule(declared=True, id="a"), schedule("cron", declared=True, id="b")
+    assert generation_of([one, two]) == generation_of([two, one])
+    assert len({generation_of(specs) for specs in ([one, two], [one], [two], [])}) == 4
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,9 @@ def test_whole_numbers_are_numbers() -> None:
 
 
 def test_a_command_declares_nothing() -> None:
-    declared = replace(SCHEDULE, declared=True, generation=7)
+    declared = replace(SCHEDULE, declared=True, generation=7, times="5d")
     assert travel(declared) == SCHEDULE
-    for name, value in (("declared", True), ("generation", 7)):
+    for name, value in (("declared", True), ("generation", 7), ("times", "5d")):
         with pytest.raises(InvalidCommand, match=f"{name!r} is not one that a command may have"):
             spec_from_json(ScheduleSpec, {**spec_to_json(SCHEDULE), name: value})
 

@@ -154,7 +154,7 @@ def test_declared_schedules_are_brought_into_the_store(config: Configurator) -> 
     scheduler = config.make_wsgi_app().registry.scheduler
     for _ in range(2):
         with scheduler.store.begin() as connection:
-            scheduler.store.schedules.reconcile(connection, scheduler.declared)
+            scheduler.store.generations.settle(connection, scheduler.declared, lease=15.0)
     (schedule,) = scheduler.get_schedules()
     assert (schedule.id, schedule.name, schedule.func) == (
         "nightly",

@@ -1,4 +1,4 @@
-"""The first tables: jobs, schedules, daemons, queues, progress, cancel requests.
+"""The first tables: jobs, schedules, daemons, generations, queues, progress, cancel requests.
 
 Revision ID: 0001
 Revises:
@@ -101,6 +101,7 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean, nullable=False),
         sa.Column("declared", sa.Boolean, nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("declaration", long_text()),
         sa.Column("created_at", UtcDateTime, nullable=False),
         sa.Column("error", long_text()),
         sa.Column("account_id", key(120)),
@@ -112,8 +113,15 @@ def upgrade() -> None:
         sa.Column("host", key(255), nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("queues", long_text(), nullable=False),
+        sa.Column("declares", key(64)),
         sa.Column("started_at", UtcDateTime, nullable=False),
         sa.Column("heartbeat_at", UtcDateTime, nullable=False),
+    )
+    _create(
+        "generation",
+        sa.Column("digest", key(64), primary_key=True),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("since", UtcDateTime, nullable=False),
     )
     _create(
         "queue",
@@ -157,5 +165,5 @@ def _create_indexes() -> None:
 
 def downgrade() -> None:
     prefix, schema = _options()
-    for name in ("meta", "cancel", "progress", "queue", "daemon", "schedule", "job"):
+    for name in ("meta", "cancel", "progress", "queue", "generation", "daemon", "schedule", "job"):
         op.drop_table(f"{prefix}{name}", schema=schema)
