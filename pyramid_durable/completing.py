@@ -76,6 +76,32 @@ def joined_session(
     return used
 
 
+def commit(
+    store: Any,
+    joined: JobSession | None,
+    completion: Completion | None,
+    manager: TransactionManager,
+) -> bool:
+    """Commit what a job has done; True where its completion was committed with it.
+
+    Raises LostClaim, and whatever a data manager raises.
+    """
+    part_of_it = joined is not None and joined.on_store
+    if joined is not None and (joined.on_store or joined.commits):
+        end = SessionEnd(store, joined, completion if part_of_it else None, manager)
+        _transaction_of(manager).join(end)
+    _transaction_of(manager).commit()
+    return part_of_it
+
+
+def _transaction_of(manager: TransactionManager) -> Any:
+    """The transaction to commit; a new one where the job has ended its own by itself."""
+    try:
+        return manager.get()
+    except NoTransaction:
+        return manager.begin()
+
+
 def _of_the_request(store: Any, session: Session) -> JobSession:
     listener = zope_listener(session)
     if listener is None:

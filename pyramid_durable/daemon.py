@@ -14,6 +14,7 @@ from .exceptions import InvalidSetting, StoreUnavailable
 from .executors import DurableThreadExecutor
 from .hearing import Hearing
 from .heartbeat import Heartbeat
+from .housekeeping import Housekeeper
 from .intake import Intake
 from .interfaces import IScheduler
 from .jobstore import DurableJobStore
@@ -83,6 +84,7 @@ class Daemon:
         self.aps.start()
         self._listener = threading.Thread(target=self._listen, name="durable-listener", daemon=True)
         self._listener.start()
+        self._housekeeper.start()
         log.info(
             "daemon started: queues %s, %d threads",
             " ".join(self.queues),
@@ -94,6 +96,7 @@ class Daemon:
         settings = self._settings
         self._runner = Runner(self._registry)
         self._recorder = Recorder(store, poison_limit=settings.poison_limit)
+        self._housekeeper = Housekeeper(self._registry)
         self._declaring = Declaring(store, lambda: self._scheduler.declared, lease=settings.lease)
         self._heart = Heartbeat(
             store,
@@ -134,6 +137,7 @@ class Daemon:
         timeout = self._settings.shutdown_timeout if timeout is None else timeout
         log.info("daemon stopping", extra={"action": "daemon_stopping"})
         self._closing.set()
+        self._housekeeper.close()
         self._jobstore.close()
         self._executor.close()
         self._give_back()
@@ -145,6 +149,7 @@ class Daemon:
             self._recorder.flush(LAST_WRITES)
             self._cut_off()
         self._recorder.stop(LAST_WRITES)
+        self._housekeeper.stop(LAST_WRITES)
         self._heart.stop()
         self._listener.join(LAST_WRITES)
         self.aps = None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .allowing import NOT_REGISTERED
 from .command_items import STORE, Cancellation, Item, items_from_json
 from .commands import Command, decode
-from .exceptions import DuplicateJob, InvalidCommand, StoreUnavailable
+from .exceptions import DuplicateJob, InvalidCommand
 from .records import JobSpec, ScheduleSpec
 from .serializers import JSONSerializer, PickleSerializer
 from .store.deliveries import Deliveries
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORGET_EVERY: Final = 3600.0
-"""Seconds between two clearings of the commands' ids; they are kept for weeks."""
-
 
 class Intake:
     """Stores commands, each once however often it is delivered.
@@ -32,20 +28,12 @@ class Intake:
     where they are run. What they name is kept for a newer daemon, or for people to see.
     """
 
-    def __init__(
-        self,
-        scheduler: Any,
-        *,
-        wake: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, scheduler: Any, *, wake: Callable[[], None]) -> None:
         self._scheduler = scheduler
         self._settings = scheduler.settings
         self._store = scheduler.store
         self._deliveries = Deliveries(self._store)
         self._wake = wake
-        self._clock = clock
-        self._forgets_at = clock()
         codecs = {JSONSerializer.name, scheduler.serializer.name}
         if self._settings.secrets:
             codecs.add(PickleSerializer.name)
@@ -76,7 +64,6 @@ class Intake:
                 command.id,
                 extra={"action": "command_redelivered"},
             )
-        self._forget()
 
     def _items(self, command: Command) -> list[Item]:
         if command.verb != STORE:
@@ -179,15 +166,6 @@ class Intake:
         self._wake()
         # The other daemons have room where this one may have none.
         self._scheduler.broker.announce({job.queue for job in jobs})
-
-    def _forget(self) -> None:
-        if self._clock() < self._forgets_at:
-            return
-        self._forgets_at = self._clock() + FORGET_EVERY
-        try:
-            self._deliveries.forget()
-        except StoreUnavailable as error:
-            log.info("old commands are not cleared: %s", error, extra={"action": "not_cleared"})
 
 
 def _job_of(item: Item) -> JobSpec | None:

@@ -15,7 +15,7 @@ from transaction import TransactionManager
 from transaction.interfaces import NoTransaction
 
 from .attempt import Attempt, invoke, load_entity
-from .completing import SessionEnd
+from .completing import commit
 from .current import use_job
 from .exceptions import BrokenJob, InvalidSetting, UnknownFunction
 from .interfaces import IScheduler
@@ -149,7 +149,6 @@ class Runner:
         attempt.result = None if result is OK or result is IGNORE else result
 
     def _commit(self, attempt: Attempt) -> Outcome:
-        manager = attempt.manager
         outcome = succeeded(
             attempt.claim,
             attempt.result,
@@ -158,13 +157,7 @@ class Runner:
             userdata=attempt.dump_userdata(),
             delete=attempt.delete_completed,
         )
-        joined = attempt.joined()
-        if joined is not None and (joined.on_store or joined.commits):
-            completion = outcome.completion if joined.on_store else None
-            end = SessionEnd(self._store, joined, completion, manager)
-            _transaction_of(manager).join(end)
-        _transaction_of(manager).commit()
-        if joined is not None and joined.on_store:
+        if commit(self._store, attempt.joined(), outcome.completion, attempt.manager):
             return replace(outcome, completion=None)
         return outcome
 
@@ -237,11 +230,3 @@ def is_ctrl_c(error: BaseException | None) -> bool:
     """Whether the command is to stop (Ctrl-C), rather than the job. Only the main thread is told."""
     main = threading.current_thread() is threading.main_thread()
     return main and isinstance(error, KeyboardInterrupt)
-
-
-def _transaction_of(manager: TransactionManager) -> Any:
-    """The transaction to commit; a new one where the job has ended its own by itself."""
-    try:
-        return manager.get()
-    except NoTransaction:
-        return manager.begin()

@@ -90,7 +90,7 @@ class Settings:
     poison_limit: int = 3
     unknown_grace: float = 300.0
     max_args_size: int = 16 * 1024 * 1024
-    retention: float = 7 * 86400.0
+    retention: float | None = 7 * 86400.0
     housekeeping: float = 3600.0
     housekeeping_append: str | None = None
     delegator: str | None = None
@@ -138,7 +138,7 @@ _SETTINGS: Final[dict[str, tuple[str, Callable[[Any], Any], str]]] = {
     "poison_limit": ("poison_limit", read_natural, "a number from 1"),
     "unknown_grace": ("unknown_grace", read_span, DURATION),
     "max_args_size": ("max_args_size", read_size, "a size such as 16MB, 500KB or 65536"),
-    "retention": ("retention", read_span, DURATION),
+    "retention": ("retention", read_limit, f"none, or {DURATION}"),
     "housekeeping": ("housekeeping", read_positive, DURATION),
     "housekeeping.append": ("housekeeping_append", read_text, "a dotted name"),
     "delegator": ("delegator", read_text, "a dotted name"),

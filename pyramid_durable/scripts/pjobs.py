@@ -11,7 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from ..interfaces import IScheduler
-from ..records import STATES
+from ..records import ENDED, STATES
+from ..settings import checked_queues
+from ..store.retention import PURGED
+from ..times import parse_duration
 from .common import (
     DONE,
     CommandFailed,
@@ -60,9 +63,34 @@ def make_parser() -> argparse.ArgumentParser:
     cancel.add_argument("-q", "--queue", help="only if it is in this queue")
     cancel.set_defaults(run=_cancel)
 
+    purge = commands.add_parser("purge", help="remove ended jobs now")
+    purge.add_argument(
+        "--older-than",
+        type=age,
+        metavar="AGE",
+        help="that ended so long ago, such as 7d or 0 (default: scheduler.retention)",
+    )
+    purge.add_argument(
+        "-s",
+        "--state",
+        action="append",
+        choices=ENDED,
+        help="in this state only; may be given several times (default: all but broken)",
+    )
+    purge.add_argument("-q", "--queue", help="of this queue only")
+    purge.set_defaults(run=_purge)
+
     for command in commands.choices.values():
         add_config_vars(command)
     return parser
+
+
+def age(text: str) -> float:
+    """Read a duration, in seconds."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,12 +166,13 @@ def _daemons(scheduler: Any, options: argparse.Namespace) -> None:
             daemon.host,
             str(daemon.pid),
             " ".join(daemon.queues),
+            "-" if daemon.generation is None else str(daemon.generation),
             _time(daemon.started_at),
             f"{(now - daemon.heartbeat_at).total_seconds():.0f} s ago",
         )
         for daemon in daemons
     )
-    _table(("DAEMON", "HOST", "PID", "QUEUES", "STARTED", "HEARTBEAT"), rows)
+    _table(("DAEMON", "HOST", "PID", "QUEUES", "GENERATION", "STARTED", "HEARTBEAT"), rows)
 
 
 def _stats(scheduler: Any, options: argparse.Namespace) -> None:
@@ -156,6 +185,21 @@ def _cancel(scheduler: Any, options: argparse.Namespace) -> None:
     if not scheduler.cancel_job(options.id, options.queue):
         raise CommandFailed(f"there is nothing to cancel by the id {options.id!r}")
     print(f"{options.id} cancelled.")
+
+
+def _purge(scheduler: Any, options: argparse.Namespace) -> None:
+    settings = scheduler.settings
+    older_than = settings.retention if options.older_than is None else options.older_than
+    if older_than is None:
+        raise CommandFailed(
+            "scheduler.retention = none keeps all; say --older-than AGE, such as 7d"
+        )
+    if options.queue is not None:
+        checked_queues([options.queue], settings.queues)
+    batches = scheduler.store.retention.remove(
+        older_than=older_than, states=options.state or PURGED, queue=options.queue
+    )
+    print(f"{sum(map(len, batches))} jobs removed.")
 
 
 def _counts(scheduler: Any) -> dict[str, dict[str, int]]:

@@ -9,6 +9,7 @@ from .database import Database
 from .generations import Generations, Standing
 from .jobs import Jobs
 from .migrate import ensure_schema, migrate
+from .retention import Retention
 from .schedules import Schedules
 from .survey import Survey
 
@@ -29,6 +30,7 @@ class Store(Database):
         self.completions = Completions(self)
         self.daemons = Daemons(self)
         self.survey = Survey(self)
+        self.retention = Retention(self)
 
     def migrate(self) -> None:
         """Bring the tables up to date; several processes may do so at once."""

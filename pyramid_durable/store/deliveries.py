@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from ..exceptions import InvalidCommand
@@ -20,6 +20,10 @@ MARK: Final = "c:"
 KEPT: Final = timedelta(days=30)
 """How long a command is remembered. It can be delivered again as long as nobody acknowledges it,
 which means as long as no daemon runs after one died between storing and acknowledging."""
+
+
+BATCH: Final = 1000
+"""Ids forgotten in one transaction."""
 
 
 class Deliveries:
@@ -52,10 +56,21 @@ class Deliveries:
             ) from error
 
     def forget(self) -> int:
-        """Forget commands older than KEPT; returns how many. Their ids tell: they grow with time."""
+        """Forget commands older than KEPT, a batch in each transaction; returns how many.
+
+        Their ids tell: they grow with time.
+        """
         oldest = int((utcnow() - KEPT).timestamp() * 1000)
         digits = f"{oldest:012x}"
         name = self._table.c.name
         old = (name >= MARK) & (name < f"{MARK}{digits[:8]}-{digits[8:]}")
-        with self._db.begin() as connection:
-            return connection.execute(delete(self._table).where(old)).rowcount
+        question = select(name).where(old).order_by(name).limit(BATCH)
+        number = 0
+        while True:
+            with self._db.begin() as connection:
+                found = connection.execute(question).scalars().all()
+                if found:
+                    connection.execute(delete(self._table).where(name.in_(found)))
+            number += len(found)
+            if len(found) < BATCH:
+                return number

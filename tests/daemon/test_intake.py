@@ -14,23 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from pyramid_durable.calls import Call
 from pyramid_durable.command_items import STORE, Cancellation, Item, items_to_json
 from pyramid_durable.commands import encode
 from pyramid_durable.exceptions import StoreUnavailable
-from pyramid_durable.intake import FORGET_EVERY, Intake
+from pyramid_durable.intake import Intake
 from pyramid_durable.records import BROKEN, CANCELLED, SCHEDULED, JobSpec, StoredJob
 from pyramid_durable.serializers import PickleSerializer
 from pyramid_durable.store import Store
-from pyramid_durable.store.database import STORE_ID
-from pyramid_durable.store.deliveries import KEPT, Deliveries
 from pyramid_durable.times import new_id, utcnow
 from tests.web.registered_jobs import remind, send
 
 from .conftest import Bench
-from .fakes import Clock
 
 SETTINGS = {
     "scheduler.producer": "broker",
@@ -51,7 +48,6 @@ class Desk:
 
     bench: Bench
     intake: Intake
-    clock: Clock
     woken: list[bool] = field(default_factory=list)
     announced: list[set[str]] = field(default_factory=list)
 
@@ -87,10 +83,9 @@ class Desk:
 def desk(bench: Callable[..., Bench], tmp_path: Path) -> Callable[..., Desk]:
     def make(**settings: str) -> Desk:
         made = bench(where="other", settings={**SETTINGS, **settings})
-        clock = Clock()
         woken: list[bool] = []
-        intake = Intake(made.scheduler, wake=lambda: woken.append(True), clock=clock)
-        desk = Desk(made, intake, clock, woken)
+        intake = Intake(made.scheduler, wake=lambda: woken.append(True))
+        desk = Desk(made, intake, woken)
         made.scheduler.broker.announce = lambda queues: desk.announced.append(set(queues))
         return desk
 
@@ -143,7 +138,7 @@ def test_a_command_that_comes_again_changes_nothing(desk: Callable[..., Desk]) -
 
 def test_two_daemons_that_get_the_same_command_store_it_once(desk: Callable[..., Desk]) -> None:
     here = desk()
-    other = Intake(here.bench.scheduler, wake=lambda: None, clock=here.clock)
+    other = Intake(here.bench.scheduler, wake=lambda: None)
     bodies = [command(here.spec(), here.spec(send)) for _ in range(10)]
     at_once = threading.Barrier(2)
     errors: list[BaseException] = []
@@ -352,32 +347,3 @@ def test_a_running_job_writes_into_the_store_and_not_to_the_broker(
         "tests.daemon.jobs:follow_up",
         "tests.daemon.jobs:nothing",
     ]
-
-
-def test_the_commands_themselves_are_forgotten_after_a_while(desk: Callable[..., Desk]) -> None:
-    here = desk()
-    meta = here.store.tables.meta
-    old = int((utcnow() - KEPT - timedelta(hours=1)).timestamp() * 1000)
-    young = int((utcnow() - KEPT + timedelta(hours=1)).timestamp() * 1000)
-    names = []
-    for moment in (old, young):
-        digits = f"{moment:012x}"
-        names.append(f"{digits[:8]}-{digits[8:]}-{new_id()[14:]}")
-    for name in names:
-        with Deliveries(here.store).receive(name) as connection:
-            assert connection is not None
-
-    def known() -> set[str]:
-        with here.store.read() as connection:
-            return set(connection.execute(select(meta.c.name)).scalars())
-
-    here.take(here.spec())
-    assert STORE_ID in known()
-    assert [f"c:{name}" in known() for name in names] == [False, True]
-    with Deliveries(here.store).receive(names[0]) as connection:
-        assert connection is not None
-    here.take(here.spec())
-    assert f"c:{names[0]}" in known()
-    here.clock.now += FORGET_EVERY
-    here.take(here.spec())
-    assert f"c:{names[0]}" not in known()

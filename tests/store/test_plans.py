@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,8 @@ from sqlalchemy import event, text
 
 from pyramid_durable.records import Completion, JobSpec
 from pyramid_durable.store import Store
+from pyramid_durable.store.retention import BATCH as REMOVED_AT_A_TIME
+from pyramid_durable.store.retention import PURGED
 from tests.services import service_url
 
 from .conftest import drop_tables
@@ -80,7 +83,11 @@ def check_plans(store: Store, work: Callable[[Any], Any], pages: int) -> None:
         store.dialect.plan_by_index(connection)
         explained = 0
         for statement, parameters in statements:
-            if not statement.lstrip().upper().startswith(("SELECT", "UPDATE", "WITH", "INSERT")):
+            if (
+                not statement.lstrip()
+                .upper()
+                .startswith(("SELECT", "UPDATE", "WITH", "INSERT", "DELETE"))
+            ):
                 continue
             explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
             [answer] = connection.exec_driver_sql(explain, parameters).scalar_one()
@@ -125,3 +132,19 @@ def test_look_claim_and_complete_touch_only_their_own_rows(
         for one in claims
     ]
     check_plans(store, lambda c: store.completions.write(c, ends), BATCH * PAGES_A_JOB)
+
+
+@pytest.mark.parametrize("queue", [None, "default"])
+def test_removing_old_jobs_touches_only_the_batch(full_store: Store, queue: str | None) -> None:
+    retention = full_store.retention
+    with full_store.begin() as connection:
+        now = full_store.now(connection)
+    removed: dict[str, int] = {}
+
+    def remove(connection: Any, state: str) -> None:
+        question = retention.question(state, now, None, queue)
+        removed[state] = len(retention.remove_batch(connection, question)[0])
+
+    for state in PURGED:
+        check_plans(full_store, partial(remove, state=state), REMOVED_AT_A_TIME * PAGES_A_JOB)
+    assert removed == {state: REMOVED_AT_A_TIME * (state == "succeeded") for state in PURGED}
