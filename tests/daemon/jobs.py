@@ -225,3 +225,38 @@ def save_and_take_back() -> Any:
     job.save_userdata()
     job.userdata.update(before)
     return before
+
+
+def tidy() -> None:
+    """Housekeeping of the application's own, in a transaction of its own."""
+    request = get_current_request()
+    calls.append(("tidy", request.registry is get_current_registry(), request.tm is not None))
+    request.dbsession.add(Rental(ski="tidied"))
+    request.scheduler.add_async_job(nothing, id="from tidy")
+
+
+@job(pass_request=True)
+def tidy_with_request(request: Any) -> None:
+    assert request is get_current_request()
+    tidy()
+
+
+async def tidy_later() -> None:
+    await asyncio.sleep(0)
+    tidy()
+
+
+def tidy_and_fail() -> None:
+    tidy()
+    get_current_request().dbsession.flush()
+    raise ValueError("after it has tidied")
+
+
+def tidy_and_exit() -> None:
+    tidy()
+    raise SystemExit(3)
+
+
+def tidy_and_commit() -> None:
+    tidy()
+    get_current_request().tm.commit()
