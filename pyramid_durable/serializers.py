@@ -69,13 +69,22 @@ class Serializer(ABC):
                 self._check(name, value)
             raise
         if max_size is not None:
-            size = len(payload) if payload.isascii() else len(payload.encode())
+            size = _bytes(payload)
             if size > max_size:
                 raise InvalidJob(
                     f"the arguments take {size:,} bytes, more than scheduler.max_args_size "
-                    f"({max_size:,}); store what is large elsewhere and pass its key"
+                    f"({max_size:,}){self._largest(args, kwargs)}; store what is large elsewhere "
+                    "and pass its key"
                 )
         return payload
+
+    def _largest(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Which argument takes most of it, for the error that says there is too much."""
+        sizes = {name: _bytes(self.dumps(value)) for name, value in _named(args, kwargs)}
+        if not sizes:
+            return ""
+        name = max(sizes, key=sizes.__getitem__)
+        return f", of which {name} takes {sizes[name]:,}"
 
     def _check(self, name: str, value: Any) -> None:
         try:
@@ -93,6 +102,10 @@ class Serializer(ABC):
             if isinstance(args, (list, tuple)) and isinstance(kwargs, dict):
                 return tuple(args), kwargs
         raise BrokenJob("the stored arguments are not those of a call: a list and a dict")
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pyramid.exceptions import ConfigurationExecutionError
 
+from pyramid_durable.calls import Call
 from pyramid_durable.exceptions import DurableError, InvalidJob, InvalidQueue
 from tests.web import jobs
 from tests.web.jobs import charge
@@ -241,6 +244,52 @@ def test_errors_of_bad_input_are_value_errors(small: Site) -> None:
         small.scheduler.add_async_job(charge, priority=99)
     with pytest.raises(ValueError, match="post"):
         small.scheduler.add_async_job(charge, queue="post")
+
+
+LARGE: dict[str, tuple[dict[str, Any], str]] = {
+    "args": ({"args": [1, "x" * 1100]}, "argument 2 takes 1,102"),
+    "kwargs": ({"kwargs": {"number": "x" * 1100}}, "argument 'number' takes 1,102"),
+    "both": (
+        {"args": ["x" * 500], "kwargs": {"much": "y" * 600}},
+        "argument 'much' takes 602",
+    ),
+    "characters of several bytes": ({"args": ["\N{SNOWMAN}" * 350]}, "argument 1 takes"),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize(
+    "verb", ["add_async_job", "add_date_job", "add_interval_job", "add_cron_job", "add_jobs"]
+)
+def test_arguments_have_a_limit_of_size_on_every_way(small: Site, verb: str, name: str) -> None:
+    given, largest = LARGE[name]
+    calls: dict[str, Ask] = {
+        "add_async_job": lambda s: s.add_async_job(charge, **given),
+        "add_date_job": lambda s: s.add_date_job(charge, "5d", **given),
+        "add_interval_job": lambda s: s.add_interval_job(charge, minutes=5, **given),
+        "add_cron_job": lambda s: s.add_cron_job(charge, hour=5, **given),
+        "add_jobs": lambda s: s.add_jobs([{"func": charge}, {"func": charge, **given}]),
+    }
+    limit = r"bytes, more than scheduler\.max_args_size \(1,024\), of which "
+    with pytest.raises(InvalidJob, match=limit + re.escape(largest)):
+        calls[verb](small.scheduler)
+    assert (small.jobs(), small.schedules(), small.announced) == ([], [], [])
+
+
+def test_arguments_of_just_the_limit_are_taken(small: Site) -> None:
+    call = Call("add_async_job", charge, [""], None, None, {})
+    room = 1024 - len(small.scheduler.specs.async_job(call).payload)
+    small.scheduler.add_async_job(charge, args=["x" * room])
+    with pytest.raises(InvalidJob, match=r"take 1,025 bytes"):
+        small.scheduler.add_async_job(charge, args=["x" * (room + 1)])
+
+
+def test_a_declared_schedule_with_large_arguments_is_an_error_at_start(site: MakeSite) -> None:
+    with pytest.raises(ConfigurationExecutionError, match="max_args_size"):
+        site(
+            settings={"scheduler.max_args_size": "1KB"},
+            configure=lambda config: config.add_cron_job("c", charge, hour=3, args=["x" * 1100]),
+        )
 
 
 @pytest.mark.parametrize(
