@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -266,31 +264,3 @@ def _with_object_first(method: Callable[..., Any], passed: int) -> Callable[...,
         return method(args[passed], *args[:passed], *args[passed + 1 :], **kwargs)
 
     return call
-
-
-def uniqueness_key(ref: str, payload: str, group: str | None = None) -> str:
-    """The key that is equal for equal jobs: same group (or definition), same arguments.
-
-    64 hexadecimal characters. The order of dicts does not count. Of a pickle, ``payload`` counts
-    as it is, without its signature.
-    """
-    try:
-        arguments = json.dumps(_ordered(json.loads(payload)), sort_keys=True)
-    except ValueError:
-        signature, _, body = payload.partition(".")
-        arguments = body if len(signature) == 64 else payload
-    whose = f"definition {ref}" if group is None else f"group {group}"
-    text = f"{whose}\0{arguments}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _ordered(value: Any) -> Any:
-    """Stored values, with the entries of dicts that json_values writes as lists in one order."""
-    if isinstance(value, list):
-        return [_ordered(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    value = {key: _ordered(item) for key, item in value.items()}
-    if value.get("!") == "dict" and isinstance(value.get("v"), list):
-        value["v"] = sorted(value["v"], key=json.dumps)
-    return value

@@ -46,6 +46,10 @@ class StoreUnavailable(DurableError):
     """Raised when the store's database cannot be reached or refuses to work."""
 
 
+class StoreBusy(StoreUnavailable):
+    """Raised when another transaction has held an id, or the key of an equal job, for too long."""
+
+
 class SchemaMismatch(StoreUnavailable):
     """Raised when the store's tables are missing or are not at the version this code expects."""
 

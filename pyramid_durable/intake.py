@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .allowing import NOT_REGISTERED
+from .behaviors import KEY_OPTION
 from .command_items import STORE, Cancellation, Item, items_from_json
 from .commands import Command, decode
 from .exceptions import DuplicateJob, InvalidCommand
@@ -176,9 +177,9 @@ def _job_of(item: Item) -> JobSpec | None:
 
 
 def _may_conflict(job: JobSpec) -> bool:
-    """Whether a job can be refused on its own; all others are stored in one statement."""
-    keys = job.waiting_key or job.once_key or job.options.get("behavior")
-    return bool(job.chosen_id or job.replace_existing or keys)
+    """Whether a job can be refused, or the order counts; all others are stored in one statement."""
+    compared = job.waiting_key or KEY_OPTION in job.options
+    return bool(job.chosen_id or job.replace_existing or compared)
 
 
 def _drop(kind: str, id: str, queue: str, error: DuplicateJob) -> None:

@@ -163,7 +163,6 @@ SCHEDULE_READERS: Final[Mapping[str, Reader]] = {
 
 UNBUILT_EXECUTORS: Final = ("process",)
 UNBUILT_OPTIONS: Final = ("timeout",)
-UNBUILT_BEHAVIORS: Final = ("RUN_ONCE", "RUN_AND_SCHEDULE_ONCE", "LAST_ONLY")
 
 
 def check_built(options: Mapping[str, Any]) -> None:
@@ -174,11 +173,6 @@ def check_built(options: Mapping[str, Any]) -> None:
     for name in UNBUILT_OPTIONS:
         if name in options:
             raise InvalidJob(f"option {name!r} is not built yet in this version; leave it out")
-    if options.get("behavior") in UNBUILT_BEHAVIORS:
-        raise InvalidJob(
-            f"option 'behavior': {options['behavior']} is not built yet in this version; expected "
-            "DEFAULT, SCHEDULE_ONCE or DELETE_AFTER_PROCESSING"
-        )
     if options.get("executor") in UNBUILT_EXECUTORS:
         raise InvalidJob(
             f"option 'executor': {options['executor']!r} is not built yet in this version; "

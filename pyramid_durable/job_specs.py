@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from .behaviors import BINDS_WAITING, COMPARES, KEY_OPTION, uniqueness_key
 from .calls import Call
-from .definitions import Definition, TriggerBehavior, describe, is_allowed, uniqueness_key
+from .definitions import Definition, TriggerBehavior, describe, is_allowed
 from .exceptions import InvalidJob, InvalidQueue
 from .job_options import JOB_READERS, SCHEDULE_READERS, check_names, read_options
 from .records import ASYNC, CRON, DATE, HAS_CONTENT, INTERVAL, JobSpec, ScheduleSpec
@@ -28,12 +29,6 @@ STORED_OPTIONS: Final = (
     "delete_after",
 )
 """Options that only a daemon looks at, when it has claimed the job: one column of JSON."""
-
-WAITING_ONCE: Final = (
-    TriggerBehavior.SCHEDULE_ONCE.name,
-    TriggerBehavior.RUN_AND_SCHEDULE_ONCE.name,
-)
-RUN_ONCE: Final = (TriggerBehavior.RUN_ONCE.name, TriggerBehavior.RUN_AND_SCHEDULE_ONCE.name)
 
 DECLARED_START: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """Where the steps of declared intervals are counted from: every process and every start finds the
@@ -156,7 +151,8 @@ class SpecMaker:
         if content is not None and not (bound and bound[0] is content):
             bound = (*bound, content)
             stored[HAS_CONTENT] = True
-        payload = self._payload(call, bound)
+        args, kwargs = _arguments(call, bound)
+        payload = self._serializer.dump_call(args, kwargs, max_size=self._settings.max_args_size)
         queue = definition.options.get("queue") if call.queue is None else call.queue
         fields: dict[str, Any] = {
             "id": options.get("id") or new_id(),
@@ -172,8 +168,8 @@ class SpecMaker:
                 fields[name] = options[name]
         if "userdata" in options:
             fields["userdata"] = self._userdata(options["userdata"])
-        if "behavior" in options:
-            self._bind(fields, definition, options)
+        if "behavior" in options or "group" in options:
+            self._bind(fields, options, args, kwargs)
         return fields, options
 
     def reference(self, func: Any) -> str:
@@ -220,21 +216,6 @@ class SpecMaker:
                 f"{ref} may not run: it is not below one of scheduler.allow ({', '.join(allow)})"
             )
 
-    def _payload(self, call: Call, bound: tuple[Any, ...]) -> str:
-        args: Any = call.args
-        kwargs: Any = call.kwargs
-        if args is None:
-            args = ()
-        elif isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Sequence):
-            raise InvalidJob(f"args: {type(args).__name__} found, expected a list or a tuple")
-        if kwargs is None:
-            kwargs = {}
-        elif not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
-            raise InvalidJob("kwargs: expected a dict whose keys are names of arguments")
-        return self._serializer.dump_call(
-            (*bound, *args), kwargs, max_size=self._settings.max_args_size
-        )
-
     def _userdata(self, userdata: Mapping[str, Any]) -> str:
         try:
             return self._serializer.dumps(dict(userdata))
@@ -252,17 +233,25 @@ class SpecMaker:
         return name
 
     def _bind(
-        self, fields: dict[str, Any], definition: Definition, options: Mapping[str, Any]
+        self,
+        fields: dict[str, Any],
+        options: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
     ) -> None:
-        """Give a job whose behavior compares it with others the keys that are unique."""
-        behavior = options["behavior"]
+        """Give a job that is compared with others the key that is equal for equal ones.
+
+        The jobs of a group have one whatever their behavior: another's may look for them.
+        """
+        behavior, group = options.get("behavior"), options.get("group")
         if behavior == TriggerBehavior.DELETE_AFTER_PROCESSING.name:
             fields["options"]["delete_after"] = True
-        key = uniqueness_key(definition.ref, fields["payload"], options.get("group"))
-        if behavior in WAITING_ONCE:
+        if group is None and behavior not in COMPARES:
+            return
+        key = uniqueness_key(fields["func"], args, kwargs, self._serializer, group)
+        fields["options"][KEY_OPTION] = key
+        if behavior in BINDS_WAITING:
             fields["waiting_key"] = key
-        if behavior in RUN_ONCE:
-            fields["once_key"] = key
 
 
 def _times(trigger: Trigger, start_date: Any, options: Mapping[str, Any], at_once: bool) -> str:
@@ -276,3 +265,17 @@ def _times(trigger: Trigger, start_date: Any, options: Mapping[str, Any], at_onc
         if seconds is not None:
             said[name] = f"{seconds:g} s from the first start on"
     return json.dumps([said, at_once], sort_keys=True)
+
+
+def _arguments(call: Call, bound: tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    args: Any = call.args
+    kwargs: Any = call.kwargs
+    if args is None:
+        args = ()
+    elif isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Sequence):
+        raise InvalidJob(f"args: {type(args).__name__} found, expected a list or a tuple")
+    if kwargs is None:
+        kwargs = {}
+    elif not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+        raise InvalidJob("kwargs: expected a dict whose keys are names of arguments")
+    return (*bound, *args), kwargs

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from random import Random
 from typing import Any, Final
 
+from .behaviors import KEY_OPTION, binds_success
 from .exceptions import BrokenJob, LostClaim
 from .records import (
     BROKEN,
@@ -195,8 +196,11 @@ def completion_of(
     ``error`` is the text of one more error, ``max_attempts`` another bound for the job. A job whose
     row is to go when it has ended goes; a broken one has not run yet, and is kept.
     """
+    once_key = None
     if claim.options and state not in (SCHEDULED, BROKEN):
         delete = delete or is_deleted_after(claim)
+        if state == SUCCEEDED and binds_success(claim.options):
+            once_key = claim.options.get(KEY_OPTION)
     return Completion(
         id=claim.id,
         owner=claim.owner,
@@ -212,6 +216,7 @@ def completion_of(
         userdata=claim.userdata if userdata is None else userdata,
         carry_to=None if userdata is None else claim.schedule_id,
         delete=delete,
+        once_key=once_key,
     )
 
 

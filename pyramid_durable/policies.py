@@ -25,6 +25,7 @@ before it starts."""
 
 COALESCED = "coalesced"
 OVERLAP = "overlap"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)

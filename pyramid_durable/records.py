@@ -37,7 +37,8 @@ class JobSpec:
     ``run_at`` is an aware datetime; where it is None the job is due ``delay`` seconds after the
     store's own clock at the insert. ``options`` holds JSON-ready values: ``backoff``, ``timeout``
     (s), ``executor``, ``expires`` (s after ``run_at``, or ISO text), ``misfire_grace_time`` (s),
-    ``working_dir``, ``delete_after``, ``behavior``, HAS_CONTENT.
+    ``working_dir``, ``delete_after``, ``behavior``, HAS_CONTENT, and ``key``, which is the same for equal
+    jobs, where the job may be compared with others. ``waiting_key`` is that key where it is unique.
     """
 
     id: str
@@ -57,7 +58,6 @@ class JobSpec:
     schedule_id: str | None = None
     fire_at: datetime | None = None
     waiting_key: str | None = None
-    once_key: str | None = None
     chosen_id: bool = False
     replace_existing: bool = False
 
@@ -131,7 +131,8 @@ class Completion:
     ``state`` is an ended state, or ``scheduled`` for another attempt: then at ``due_at``, or
     ``delay`` seconds after the database's clock. ``attempt`` is the number of attempts used up.
     ``delete`` removes the row instead (``delete_after``). ``carry_to`` is the schedule whose next run
-    gets the userdata, where this attempt has changed it.
+    gets the userdata, where this attempt has changed it. ``once_key`` is the key under which a success
+    is kept for good (``RUN_ONCE``).
     """
 
     id: str
@@ -148,6 +149,7 @@ class Completion:
     userdata: str | None = None
     carry_to: str | None = None
     delete: bool = False
+    once_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,6 +48,13 @@ class Serializer(ABC):
         the caller can put a name before it.
         """
 
+    def form(self, value: Any) -> str:
+        """A text that is the same for equal values, as far as this serializer can tell.
+
+        Raises InvalidJob.
+        """
+        return self.dumps(value)
+
     @abstractmethod
     def loads(self, text: str, load_entity: LoadEntity | None = None) -> Any:
         """Read a value; ``load_entity`` finds mapped objects, which otherwise stay EntityRefs.
@@ -186,6 +193,20 @@ class PickleSerializer(Serializer):
             raise InvalidJob(f": {type(value).__qualname__} cannot be pickled: {error}") from error
         body = written.getvalue()
         return f"{_sign(self._secrets[0], body)}.{base64.b64encode(body).decode('ascii')}"
+
+    def form(self, value: Any) -> str:
+        """The pickle without its signature, and without a memory of which objects are the same.
+
+        The order of sets and dicts counts. Raises InvalidJob.
+        """
+        written = io.BytesIO()
+        pickler = _Pickler(written, pickle.HIGHEST_PROTOCOL)
+        pickler.fast = True
+        try:
+            pickler.dump(value)
+        except Exception:  # noqa: BLE001 - what contains itself cannot do without that memory
+            return self.dumps(value).partition(".")[2]
+        return base64.b64encode(written.getvalue()).decode("ascii")
 
     def loads(self, text: str, load_entity: LoadEntity | None = None) -> Any:
         """Read a value. Raises BrokenJob, also when no secret made its signature."""

@@ -11,6 +11,7 @@ from .jobs import Jobs
 from .migrate import ensure_schema, migrate
 from .retention import Retention
 from .schedules import Schedules
+from .settling import Settling
 from .survey import Survey
 
 
@@ -25,9 +26,10 @@ class Store(Database):
         super().__init__(url, prefix=prefix)
         self.jobs = Jobs(self)
         self.schedules = Schedules(self, self.jobs)
+        settling = Settling(self)
         self.generations = Generations(self, self.schedules)
-        self.claims = Claims(self, self.schedules)
-        self.completions = Completions(self)
+        self.claims = Claims(self, self.schedules, settling)
+        self.completions = Completions(self, settling)
         self.daemons = Daemons(self)
         self.survey = Survey(self)
         self.retention = Retention(self)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
-from ..policies import COALESCED, OVERLAP, FirePlan, Passed
+from ..policies import COALESCED, OVERLAP, REFUSED, FirePlan, Passed
 from ..records import EXPIRED, JobSpec
 from ..times import new_id
 from .database import Database
@@ -17,6 +17,7 @@ from .rows import dump_options, job_values, load_options
 WHY: Final = {
     COALESCED: "coalesced into the latest of them, which was due as well",
     OVERLAP: "the schedule's earlier jobs had not ended (max_instances)",
+    REFUSED: "their behavior refused them, an equal job waits or has succeeded",
 }
 
 
@@ -75,6 +76,8 @@ class Accounts:
             "id": id,
             "state": EXPIRED,
             "overlap_key": None,
+            "waiting_key": None,
+            "equal_key": None,
             "run_at": passed.first,
             "created_at": now,
             "finished_at": now,

@@ -15,6 +15,7 @@ from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .database import Database
 from .rows import CLAIM_NAMES, to_claim
 from .schedules import Schedules
+from .settling import Settling, by_pause
 from .types import UtcDateTime
 from .userdata import ScheduleUserdata
 
@@ -51,9 +52,10 @@ CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at
 class Claims:
     """Claiming and giving back."""
 
-    def __init__(self, database: Database, schedules: Schedules) -> None:
+    def __init__(self, database: Database, schedules: Schedules, settling: Settling) -> None:
         self._db = database
         self._schedules = schedules
+        self._settling = settling
         self._job = database.tables.job
         self._userdata = ScheduleUserdata(database)
         now = database.dialect.now().label("claimed_at")
@@ -150,23 +152,44 @@ class Claims:
         if look.schedules_due:
             born = self._schedules.fire(connection, look.queues, now=look.as_of)
             due = sorted({*due, *born}, key=lambda pair: pair[1])
-        claims: list[Claim] = []
-        for queue, priority in due:
-            if len(claims) >= limit:
+        claims: Sequence[Claim] = ()
+        twins: list[Claim] = []
+        while not claims:
+            found = self._claim_due(connection, owner, due, look.as_of, (starting, limit))
+            claims, waiting = self._settling.settle(connection, found)
+            twins += waiting
+            if not found:
                 break
-            at_once = limit if starting is None else min(starting, limit)
-            for number, started in ((at_once - len(claims), True), (limit, False)):
-                wanted = min(number, limit - len(claims))
-                if wanted > 0:
-                    picked = self._pick(queue, priority, look.as_of, wanted)
-                    rows = self._claim_rows(connection, owner, picked, started=started)
-                    found = [to_claim(row) for row in rows]
-                    found.sort(key=lambda claim: (claim.run_at, claim.id))
-                    claims.extend(found)
+        # Only now: what is given back earlier would be claimed again.
+        self._put_off(connection, twins)
         kept, given_back = claim_alone(claims)
         if given_back:
             self.release(connection, given_back)
         return kept
+
+    def _claim_due(
+        self,
+        connection: Connection,
+        owner: str,
+        due: Sequence[Due],
+        as_of: datetime | None,
+        numbers: tuple[int | None, int],
+    ) -> list[Claim]:
+        starting, limit = numbers
+        at_once = limit if starting is None else min(starting, limit)
+        claims: list[Claim] = []
+        for queue, priority in due:
+            if len(claims) >= limit:
+                break
+            for number, started in ((at_once - len(claims), True), (limit, False)):
+                wanted = min(number, limit - len(claims))
+                if wanted > 0:
+                    picked = self._pick(queue, priority, as_of, wanted)
+                    rows = self._claim_rows(connection, owner, picked, started=started)
+                    found = [to_claim(row) for row in rows]
+                    found.sort(key=lambda claim: (claim.run_at, claim.id))
+                    claims.extend(found)
+        return claims
 
     def take_named(self, connection: Connection, owner: str, ids: Sequence[str]) -> list[Claim]:
         """Claim those of these jobs that wait, due or not, in the order of the ids.
@@ -177,7 +200,7 @@ class Claims:
         """
         c, queue = self._job.c, self._db.tables.queue.c
         waiting = (c.due_at.is_not(None), c.queue.not_in(select(queue.name).where(queue.paused)))
-        claims: list[Claim] = []
+        claims: Sequence[Claim] = []
         for part, started in ((ids[:1], True), (ids[1:], False)):
             if not part:
                 continue
@@ -185,9 +208,15 @@ class Claims:
             if self._db.dialect.skip_locked:
                 picked = picked.with_for_update(skip_locked=True, of=self._job)
             rows = self._claim_rows(connection, owner, picked, started=started)
-            claims += [to_claim(row) for row in rows]
+            claims = [*claims, *map(to_claim, rows)]
+        claims, twins = self._settling.settle(connection, claims)
+        self._put_off(connection, twins)
         order = {id: place for place, id in enumerate(ids)}
         return sorted(claims, key=lambda claim: order[claim.id])
+
+    def _put_off(self, connection: Connection, twins: Sequence[Claim]) -> None:
+        for pause, group in by_pause(twins).items():
+            self.release(connection, group, delay=pause)
 
     def _pick(
         self, queue: str, priority: int, as_of: datetime | None, limit: int

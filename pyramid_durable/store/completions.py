@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, Double, delete, select, text, tuple_
 from ..records import SCHEDULED, Completion
 from ..times import utcnow
 from .database import Database
+from .settling import Settling
 from .userdata import ScheduleUserdata
 
 Fence = tuple[str, int]
@@ -22,8 +23,9 @@ WRITTEN = ("state", "attempt", "started_at", "max_attempts", "result", "errors",
 class Completions:
     """Writing how attempts ended, a batch in one statement."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settling: Settling) -> None:
         self._db = database
+        self._settling = settling
         self._job = database.tables.job
         self._userdata = ScheduleUserdata(database)
         delay: Column[float] = Column("delay", Double)
@@ -37,7 +39,10 @@ class Completions:
                 f"WHERE {fence} RETURNING {job}.id, {job}.claim_no"
             )
         else:
-            sql = f"UPDATE {job} JOIN {rows} ON {fence} SET {self._changes(f'{job}.')}"
+            # Beside few other jobs it would rather walk the table, and wait for every job that some
+            # open transaction has just added.
+            joined = f"{rows} STRAIGHT_JOIN {job} FORCE INDEX (PRIMARY) ON {fence}"
+            sql = f"UPDATE {joined} SET {self._changes(f'{job}.')}"
         self._update = text(sql)
 
     def _changes(self, target: str = "") -> str:
@@ -50,6 +55,7 @@ class Completions:
             "finished_at": f"CASE WHEN {again} THEN NULL ELSE {dialect.now_sql} END",
             "overlap_key": f"CASE WHEN {again} THEN {job}.overlap_key END",
             "waiting_key": f"CASE WHEN {again} THEN {job}.waiting_key END",
+            "equal_key": f"CASE WHEN {again} THEN {job}.equal_key END",
             "owner": "NULL",
         }
         # MariaDB assigns from left to right: what reads the row's owner or state stands before.
@@ -72,11 +78,22 @@ class Completions:
             accepted |= self._write(connection, [self._row(completion) for completion in kept])
         if carried:
             self._carry(connection, [one for one in carried if (one.id, one.claim_no) in accepted])
+        once = [completion for completion in completions if completion.once_key is not None]
+        if once:
+            self._note_successes(connection, once, accepted)
         return accepted
 
     def _carry(self, connection: Connection, completions: Sequence[Completion]) -> None:
         by_schedule = {one.carry_to: one.userdata for one in completions if one.carry_to}
         self._userdata.put(connection, by_schedule)
+
+    def _note_successes(
+        self, connection: Connection, once: Sequence[Completion], accepted: Collection[Fence]
+    ) -> None:
+        found = (one.once_key for one in once if (one.id, one.claim_no) in accepted)
+        keys = [key for key in found if key is not None]
+        if keys:
+            self._settling.note_successes(connection, keys)
 
     def _delete(self, connection: Connection, completion: Completion) -> bool:
         c = self._job.c
@@ -116,6 +133,7 @@ class Completions:
             c = self._job.c
             fence = tuple_(c.id, c.claim_no, c.owner)
             question = select(c.id, c.claim_no, c.owner).where(fence.in_(map(_fence, rows)))
+            question = dialect.by_primary_key(question, self._job)
             ours = {tuple(row) for row in connection.execute(question.with_for_update())}
             rows = [row for row in rows if _fence(row) in ours]
             if rows:

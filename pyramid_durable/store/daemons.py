@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, exists, select, tuple_, update
 
 from ..records import FAILED, SCHEDULED, Claim
 from .database import Database
+from .rows import ended_values, with_reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +173,8 @@ class Daemons:
                 f"its daemon died {crashes} times while it ran, or its process or its connection "
                 "to the store did (scheduler.poison_limit)"
             )
-            errors = [*json.loads(row.errors or "[]"), reason]
-            values |= {"state": FAILED, "finished_at": self._db.soon(), "overlap_key": None}
-            values |= {"waiting_key": None, "errors": json.dumps(errors)}
+            values |= ended_values(FAILED, self._db.soon())
+            values["errors"] = with_reason(row.errors, reason)
         else:
             values |= {"state": SCHEDULED, "due_at": self._db.soon(), "started_at": None}
         fence = (self._job.c.claim_no == row.claim_no, self._job.c.owner == row.owner)

@@ -128,6 +128,10 @@ class StoreDialect:
     limit_sql: ClassVar[str] = ""
     """What an UPDATE's FROM gains so that ``limit_transaction`` holds from this statement on."""
 
+    def by_primary_key(self, question: Select[Any], table: Table) -> Select[Any]:
+        """Keep a question that locks rows to their primary key, whatever else would find them."""
+        return question
+
     def limit_transaction(self, connection: Connection) -> None:
         """Let the database end this transaction, which is short, if its client falls silent."""
 
@@ -136,6 +140,14 @@ class StoreDialect:
 
     def plan_by_index(self, connection: Connection) -> None:
         """Keep this transaction's statements to the indexes, whatever the statistics say."""
+
+    locks_exactly: ClassVar[bool] = True
+    """Whether a locked row is one that somebody has chosen. MariaDB locks, for a moment, whatever
+    a statement looks at; so one that is locked there may be nobody's."""
+
+    asks_first: ClassVar[bool] = False
+    """Whether an INSERT that meets a taken id leaves something behind, so that one asks before: what
+    was done before it, or a lock on the row, which the end of a running job then waits for."""
 
     @contextmanager
     def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:
@@ -213,6 +225,7 @@ class SQLite(StoreDialect):
     names = ("sqlite",)
     skip_locked = False
     local_clock = True
+    asks_first = True
     now_sql = ":now"
     after_sql = "NULL"
 
@@ -249,6 +262,8 @@ class MariaDB(StoreDialect):
 
     names = ("mysql", "mariadb")
     update_returning = False
+    locks_exactly = False
+    asks_first = True
     now_sql = "UTC_TIMESTAMP(6)"
     after_sql = "TIMESTAMPADD(MICROSECOND, {seconds} * 1000000, UTC_TIMESTAMP(6))"
 
@@ -288,6 +303,12 @@ class MariaDB(StoreDialect):
 
     def insert(self, table: Table) -> Insert:
         return table.insert()
+
+    def by_primary_key(self, question: Select[Any], table: Table) -> Select[Any]:
+        # Beside few rows, or for a state that is rare, it would walk others and lock them too.
+        for name in self.names:
+            question = question.with_hint(table, "FORCE INDEX (PRIMARY)", name)
+        return question
 
     def inserts(self, connection: Connection, statement: Insert, row: Mapping[str, Any]) -> bool:
         # IGNORE would hide other errors too, and cut texts that are too long.

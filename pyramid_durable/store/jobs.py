@@ -20,11 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from ..behaviors import compares
 from ..exceptions import DuplicateJob
 from ..records import CANCELLED, RUNNING, SCHEDULED, JobSpec, Progress, StoredJob
 from ..times import utcnow
+from .behaviors import Behaviors, waits_already
 from .database import Database
-from .rows import JOB_COLUMNS, job_values, to_stored_job
+from .rows import JOB_COLUMNS, ended_values, job_values, to_stored_job
+from .waits import KEY_WAIT, waiting_for
 
 LARGEST_TEXT: Final = 4_000_000
 """Characters of arguments in one statement, unless one job alone has more: MariaDB closes the
@@ -42,6 +45,7 @@ class Jobs:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._behaviors = Behaviors(database)
         self._table = database.tables.job
         plain = self._insert_sql()
         self._insert = text(plain)
@@ -63,18 +67,33 @@ class Jobs:
             f" {dialect.now_sql}, '{SCHEDULED}', 0, 0, COALESCE(v.claim_no, 0) FROM {rows}"
         )
 
-    def add(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
+    def add(
+        self, connection: Connection, specs: Sequence[JobSpec], *, wait: float = KEY_WAIT
+    ) -> None:
         """Add jobs, all or none, in one statement.
 
-        Raises DuplicateJob, naming the id or key, when one exists (and is not to be replaced).
+        Raises DuplicateJob, naming the id or key, when one exists (and is not to be replaced), or a
+        behavior refuses it; StoreBusy where another transaction is adding the same id or key, and
+        does not end within ``wait`` seconds.
         """
-        numbers = {
-            spec.id: self._make_way(connection, spec) for spec in specs if spec.replace_existing
-        }
-        if not any(spec.chosen_id or spec.waiting_key for spec in specs):
+        bound = [spec.id for spec in specs if is_bound(spec)]
+        if not bound:
             for part in _parts(specs):
                 connection.execute(self._insert, self._parameters(part))
             return
+        with waiting_for(connection, bound, wait):
+            self._add_bound(connection, specs)
+
+    def _add_bound(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
+        self._behaviors.check(connection, specs)
+        if not self._db.dialect.locks_exactly:
+            self._behaviors.queue_up(connection, specs)
+        if self._db.dialect.asks_first:
+            self._check_ids(connection, specs)
+        numbers = {
+            spec.id: self._make_way(connection, spec) for spec in specs if spec.replace_existing
+        }
+        self._behaviors.make_last(connection, specs)
         added = self._add_new(connection, specs, numbers)
         free = set(added)
         for spec in specs:
@@ -83,6 +102,17 @@ class Jobs:
                 connection.execute(delete(self._table).where(self._table.c.id.in_(added)))
                 raise conflict
             free.remove(spec.id)
+        self._behaviors.settle_batch(connection, specs)
+
+    def _check_ids(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
+        c = self._table.c
+        ids = [spec.id for spec in specs if spec.chosen_id]
+        states = select(c.id, c.state).where(c.id.in_(ids))
+        known = {row.id: row.state for row in connection.execute(states)} if ids else {}
+        for spec in specs:
+            state = known.get(spec.id)
+            if state == RUNNING or (state is not None and not spec.replace_existing):
+                raise _taken(spec.id)
 
     def add_new(self, connection: Connection, specs: Sequence[JobSpec]) -> int:
         """Add jobs but for those whose id or key is taken; returns how many were added."""
@@ -129,14 +159,8 @@ class Jobs:
             question = select(c.id).where(c.waiting_key == spec.waiting_key)
             equal = connection.execute(question).scalar_one_or_none()
         if equal is not None and equal != spec.id:
-            return DuplicateJob(
-                f"an equal job waits already: {equal}; its behavior allows one at a time", equal
-            )
-        return DuplicateJob(
-            f"a job with the id {spec.id!r} exists already; choose another id, "
-            "or pass replace_existing=True",
-            spec.id,
-        )
+            return waits_already(equal)
+        return _taken(spec.id)
 
     def _make_way(self, connection: Connection, spec: JobSpec) -> int:
         """Remove the job that is to be replaced; one that runs stays, and conflicts.
@@ -210,13 +234,7 @@ class Jobs:
         """Cancel a job that waits, ask one that runs to stop; False where there is neither."""
         c = self._table.c
         here = [c.id == id] if queue is None else [c.id == id, c.queue == queue]
-        ended = {
-            "state": CANCELLED,
-            "finished_at": self._db.dialect.now(),
-            "due_at": None,
-            "overlap_key": None,
-            "waiting_key": None,
-        }
+        ended = ended_values(CANCELLED, self._db.dialect.now())
         waiting = update(self._table).where(*here, c.state == SCHEDULED).values(ended)
         if connection.execute(waiting).rowcount:
             return True
@@ -258,6 +276,20 @@ class Jobs:
         for queue, state, number in connection.execute(question):
             counts.setdefault(queue, {})[state] = number
         return counts
+
+
+def is_bound(spec: JobSpec) -> bool:
+    """Tell whether a job may be refused, wait for another transaction, or change other jobs."""
+    unique = spec.chosen_id or spec.waiting_key is not None or spec.replace_existing
+    return unique or compares(spec.options)
+
+
+def _taken(id: str) -> DuplicateJob:
+    return DuplicateJob(
+        f"a job with the id {id!r} exists already; choose another id, or pass "
+        "replace_existing=True",
+        id,
+    )
 
 
 def _row(spec: JobSpec) -> dict[str, Any]:

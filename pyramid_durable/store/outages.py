@@ -50,6 +50,20 @@ def is_away(error: DBAPIError) -> bool:
     return _is_one_of(error, AWAY_STATES, AWAY_NUMBERS, AWAY_TEXTS)
 
 
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Tell whether a statement waited for another transaction until its time was up."""
+    return _is_one_of(error, ("55P03",), frozenset((1205,)), ())
+
+
+def deadlock_behind(error: BaseException | None) -> DBAPIError | None:
+    """Return MariaDB's deadlock that an error is, or during whose handling it was raised."""
+    while error is not None:
+        if isinstance(error, DBAPIError) and _is_one_of(error, (), frozenset((1213,)), ()):
+            return error
+        error = error.__context__
+    return None
+
+
 def _is_one_of(
     error: DBAPIError, states: tuple[str, ...], numbers: frozenset[int], texts: tuple[str, ...]
 ) -> bool:

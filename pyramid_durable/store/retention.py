@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, Table, and_, delete, exists, select, update
 
-from ..records import BROKEN, ENDED, EXPIRED, SUCCEEDED
+from ..records import BROKEN, ENDED, EXPIRED
 from .database import Database
 
 BATCH: Final = 500
@@ -85,8 +85,8 @@ class Retention:
     ) -> Iterator[list[Removed]]:
         """Remove jobs that ended more than so many seconds ago; gives each batch when it is gone.
 
-        Two kinds stay: a success that binds (RUN_ONCE), and the account of a schedule's fire times
-        that is still being written.
+        One kind stays: the account of a schedule's fire times that is still being written. (A
+        success that binds, RUN_ONCE, is remembered without its job.)
         """
         with self._db.read() as connection:
             now = self._db.now(connection)
@@ -117,8 +117,6 @@ class Retention:
             question = question.where(c.finished_at >= after)
         if queue is not None:
             question = question.where(c.queue == queue)
-        if state == SUCCEEDED:
-            question = question.where(c.once_key.is_(None))
         if state == EXPIRED:
             schedule = self._db.tables.schedule.c
             refers = and_(schedule.id == c.schedule_id, schedule.account_id == c.id)
@@ -154,7 +152,29 @@ class Retention:
         Somebody may ask a job to stop, or the job say how far it is, when its row is just going.
         """
         tables = (self._db.tables.progress, self._db.tables.cancel)
-        return sum(self._remove_orphans(table) for table in tables)
+        return sum(self._remove_orphans(table) for table in tables) + self._remove_holders()
+
+    def _remove_holders(self) -> int:
+        """Remove what is known of keys whose jobs are gone; a success is known for good."""
+        holder = self._db.tables.holder
+        owned = exists().where(self._job.c.id == holder.c.job_id)
+        unheld = select(holder.c.name).where(holder.c.succeeded_at.is_(None), ~owned)
+        number = 0
+        while True:
+            with self._db.begin() as connection:
+                self._db.dialect.limit_transaction(connection)
+                found = connection.execute(unheld.limit(BATCH)).scalars().all()
+                # Locked first and asked again: a key may just be taken by a job that no question
+                # from before its commit can see.
+                mine = select(holder.c.name).where(holder.c.name.in_(found))
+                mine = self._db.dialect.by_primary_key(mine, holder)
+                locked = connection.execute(mine.with_for_update(skip_locked=True)).scalars().all()
+                names = connection.execute(unheld.where(holder.c.name.in_(locked))).scalars().all()
+                if names:
+                    connection.execute(delete(holder).where(holder.c.name.in_(names)))
+            number += len(names)
+            if len(names) < BATCH:
+                return number
 
     def _remove_orphans(self, table: Table) -> int:
         owned = exists().where(self._job.c.id == table.c.job_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from ..behaviors import BINDS_WAITING, KEY_OPTION
 from ..fingerprints import declaration_of
 from ..records import Claim, JobSpec, Progress, ScheduleSpec, StoredJob, StoredSchedule
 
@@ -25,7 +26,7 @@ JOB_COLUMNS = (
     "fire_at",
     "overlap_key",
     "waiting_key",
-    "once_key",
+    "equal_key",
 )
 """The columns of ``job_values``: all of a new job but its times."""
 
@@ -73,8 +74,25 @@ def job_values(spec: JobSpec) -> dict[str, Any]:
         "fire_at": spec.fire_at,
         "overlap_key": spec.schedule_id,
         "waiting_key": spec.waiting_key,
-        "once_key": spec.once_key,
+        "equal_key": spec.options.get(KEY_OPTION),
     }
+
+
+def ended_values(state: str, now: Any) -> dict[str, Any]:
+    """Return the columns of a job that ends without having run: it binds nothing any more."""
+    return {
+        "state": state,
+        "finished_at": now,
+        "due_at": None,
+        "overlap_key": None,
+        "waiting_key": None,
+        "equal_key": None,
+    }
+
+
+def with_reason(errors: str | None, reason: str) -> str:
+    """Return the stored list of a job's errors with one more: why it ended."""
+    return json.dumps([*json.loads(errors or "[]"), reason])
 
 
 def schedule_values(spec: ScheduleSpec) -> dict[str, Any]:
@@ -148,13 +166,16 @@ def to_stored_job(row: Row[Any]) -> StoredJob:
 
 def to_stored_schedule(row: Row[Any]) -> StoredSchedule:
     """Make a schedule's value; its ``job`` has the schedule's id and no time."""
+    options = load_options(row.options)
+    is_unique = options.get("behavior") in BINDS_WAITING
     job = JobSpec(
         **{name: getattr(row, name) for name in _WORK},
         id=row.id,
         kind=row.kind,
         group=row.group_name,
-        options=load_options(row.options),
+        options=options,
         schedule_id=row.id,
+        waiting_key=options.get(KEY_OPTION) if is_unique else None,
     )
     return StoredSchedule(
         id=row.id,

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
-from ..exceptions import DuplicateJob
-from ..policies import FirePlan, plan_fires
+from ..behaviors import compares
+from ..exceptions import DuplicateJob, StoreBusy
+from ..policies import REFUSED, FirePlan, Passed, plan_fires
 from ..records import JobSpec, ScheduleSpec, StoredSchedule
 from ..times import new_id
 from ..triggers import from_json
@@ -19,11 +20,16 @@ from .accounts import Accounts
 from .database import Database
 from .jobs import Jobs
 from .rows import schedule_values, to_stored_schedule
+from .waits import KEY_WAIT, waiting_for
 
 log = logging.getLogger(__name__)
 
 FIRE_BATCH = 100
 """Schedules that one claim fires; more would hold their rows long while others wait."""
+
+FIRE_WAIT = 0.2
+"""Seconds that a claim waits for a transaction that is adding a job equal to a schedule's. Longer
+ones would hold up all other jobs; and an equal job is on its way."""
 
 
 class Schedules:
@@ -42,7 +48,16 @@ class Schedules:
         """Add schedules.
 
         Raises DuplicateJob when an id exists and is not to be replaced; then none was added.
+        StoreBusy where another transaction is adding it, and does not end soon.
         """
+        bound = [spec.id for spec in specs if spec.chosen_id or spec.replace_existing]
+        if not bound:
+            self._add(connection, specs)
+            return
+        with waiting_for(connection, bound, KEY_WAIT):
+            self._add(connection, specs)
+
+    def _add(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
         added: list[str] = []
         for spec in specs:
             if spec.replace_existing:
@@ -107,6 +122,7 @@ class Schedules:
         rows = connection.execute(question).all()
         alive = self._alive(connection, [row.id for row in rows])
         jobs: list[JobSpec] = []
+        where: set[tuple[str, int]] = set()
         for row in rows:
             try:
                 schedule = to_stored_schedule(row)
@@ -115,12 +131,36 @@ class Schedules:
                 self._set_aside(connection, row, error)
                 continue
             pattern = schedule.job
-            jobs += [replace(pattern, id=new_id(), run_at=at, fire_at=at) for at in plan.fires]
+            born: Sequence[JobSpec] = [
+                replace(pattern, id=new_id(), run_at=at, fire_at=at) for at in plan.fires
+            ]
+            if compares(pattern.options):
+                plan, born = self._bear(connection, born, plan)
+            else:
+                jobs += born
+            where.update((job.queue, job.priority) for job in born)
             account = self._accounts.keep(connection, pattern, row.account_id, plan)
             self._advance(connection, row, plan, account)
         # One that exists already is passed over: a schedule makes one job for one time.
         self._jobs.add_new(connection, jobs)
-        return {(job.queue, job.priority) for job in jobs}
+        return where
+
+    def _bear(
+        self, connection: Connection, jobs: Sequence[JobSpec], plan: FirePlan
+    ) -> tuple[FirePlan, Sequence[JobSpec]]:
+        """Add jobs that their behavior may refuse, and account for those it does."""
+        born: list[JobSpec] = []
+        passed = list(plan.passed)
+        for job in jobs:
+            try:
+                self._jobs.add(connection, [job], wait=FIRE_WAIT)
+                born.append(job)
+            except (DuplicateJob, StoreBusy):
+                assert job.fire_at is not None
+                at = job.fire_at
+                passed.append(Passed(reason=REFUSED, number=1, first=at, last=at))
+        fires = tuple(job.fire_at for job in born if job.fire_at is not None)
+        return replace(plan, fires=fires, passed=tuple(passed)), born
 
     def _plan(
         self, schedule: StoredSchedule, due_at: datetime, now: datetime, alive: int

@@ -2,7 +2,8 @@
 
 Two columns exist for the indexes alone, on databases that have no partial ones: ``due_at`` is set
 only while a job can be claimed, ``overlap_key`` only while a schedule's job has not ended. What a
-claim looks at therefore never grows with the number of jobs that are running or over.
+claim looks at therefore never grows with the number of jobs that are running or over. In the same
+way ``waiting_key`` and ``equal_key`` are set only while a job has not ended.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Tables:
     queue: Table
     progress: Table
     cancel: Table
+    holder: Table
     meta: Table
 
 
@@ -85,6 +87,15 @@ def make_tables(prefix: str) -> Tables:
             Column("requested_at", UtcDateTime, nullable=False),
             **TABLE_OPTIONS,
         ),
+        # Who counts for a uniqueness key. A row with succeeded_at outlives its job for good.
+        holder=Table(
+            f"{prefix}holder",
+            metadata,
+            Column("name", key(80), primary_key=True),
+            Column("job_id", key(ID_LENGTH), nullable=False),
+            Column("succeeded_at", UtcDateTime),
+            **TABLE_OPTIONS,
+        ),
         meta=Table(
             f"{prefix}meta",
             metadata,
@@ -132,7 +143,7 @@ def _job(metadata: MetaData, prefix: str) -> Table:
         Column("fire_at", UtcDateTime),
         Column("overlap_key", key(ID_LENGTH)),
         Column("waiting_key", key(64)),
-        Column("once_key", key(64)),
+        Column("equal_key", key(64)),
         Column("result", long_text()),
         Column("errors", long_text()),
         **TABLE_OPTIONS,
@@ -144,7 +155,7 @@ def _job(metadata: MetaData, prefix: str) -> Table:
     _partial(f"ix_{prefix}job_overlap", c.overlap_key, only=c.overlap_key)
     _partial(f"uq_{prefix}job_fire", c.schedule_id, c.fire_at, only=c.fire_at, unique=True)
     _partial(f"uq_{prefix}job_waiting", c.waiting_key, only=c.waiting_key, unique=True)
-    _partial(f"ix_{prefix}job_once", c.once_key, only=c.once_key)
+    _partial(f"ix_{prefix}job_equal", c.equal_key, only=c.equal_key)
     return table
 
 

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 BORN_WITH = (
     *("kind", "func", "payload", "codec", "queue", "priority", "group_name", "run_at"),
-    *("created_at", "schedule_id", "fire_at", "once_key"),
+    *("created_at", "schedule_id", "fire_at"),
 )
 """What a job is born with, and no step changes."""
 
@@ -98,7 +98,8 @@ def _check_row(row: Row) -> None:
     assert (row["state"] == SCHEDULED) == (row["due_at"] is not None), f"{said}: state and due_at"
     assert (row["state"] in ENDED) == (row["finished_at"] is not None), f"{said}: state and end"
     if row["state"] in ENDED:
-        assert row["waiting_key"] is row["overlap_key"] is None, f"{said}: an ended job binds"
+        bound = {row[name] for name in ("waiting_key", "equal_key", "overlap_key")}
+        assert bound == {None}, f"{said}: an ended job binds"
     else:
         assert row["overlap_key"] == row["schedule_id"], f"{said}: a living job counts as overlap"
 

@@ -158,13 +158,6 @@ def test_a_schedules_open_account_stays_as_long_as_it_is_written(store: Store, s
     assert [job.id for job in remove(store)] == [account]
 
 
-def test_a_success_that_binds_outlives_retention(store: Store, spec: Make) -> None:
-    bound = put(store, spec(once_key="k"), "succeeded", days=100)
-    put(store, spec(once_key="k"), "failed", days=100)
-    assert len(remove(store)) == 1
-    assert ids(store) == {bound}
-
-
 def test_locked_rows_are_passed_over(store: Store, spec: Make) -> None:
     if not store.dialect.skip_locked:
         pytest.skip("SQLite locks no rows")

@@ -20,10 +20,8 @@ from pyramid_durable.definitions import (
     describe,
     is_allowed,
     load,
-    uniqueness_key,
 )
 from pyramid_durable.exceptions import InvalidJob, UnknownFunction
-from pyramid_durable.serializers import JSONSerializer
 from tests.unit import sample_jobs, shapes
 from tests.unit.shapes import LongRental, Rental, Sender, SpecialSender, send
 
@@ -316,47 +314,6 @@ def test_known_functions_cost_little() -> None:
         load(f"{HERE}:send", aliases={}, allow=None)
     # 0.5 µs where nothing else runs; an import by name would take several times the limit.
     assert time.perf_counter() - began < 0.02
-
-
-def key(args: Any, kwargs: Any, ref: str = "a:b", group: str | None = None) -> str:
-    return uniqueness_key(ref, JSONSerializer().dump_call(args, kwargs), group)
-
-
-def test_equal_jobs_have_equal_keys() -> None:
-    one = key([1, {"a": 1, "b": {3, 1, 2}}], {"x": 1, "y": {2: "b", 1: "a"}})
-    assert one == key([1, {"b": {2, 3, 1}, "a": 1}], {"y": {1: "a", 2: "b"}, "x": 1})
-    assert len(one) == 64
-    assert int(one, 16)
-    assert key([1], {}, ref="a:b", group="g") == key([1], {}, ref="c:d", group="g")
-
-
-def test_other_jobs_have_other_keys() -> None:
-    keys = [
-        key([1], {}),
-        key(["1"], {}),
-        key([True], {}),
-        key([1.0], {}),
-        key([(1,)], {}),
-        key([[1]], {}),
-        key([1, 2], {}),
-        key([2, 1], {}),
-        key([], {"x": 1}),
-        key([{"a": 1}], {}),
-        key([{1: "a"}], {}),
-        key([1], {}, ref="c:d"),
-        key([1], {}, group="g"),
-        key([1], {}, group="a:b"),
-        key([1], {}, group=""),
-    ]
-    assert len(set(keys)) == len(keys)
-
-
-def test_the_signature_of_a_pickle_does_not_count() -> None:
-    body = "gASVBwAAAAAAAABdlEsBYS4="
-    assert uniqueness_key("a:b", f"{'0' * 64}.{body}") == uniqueness_key(
-        "a:b", f"{'1' * 64}.{body}"
-    )
-    assert uniqueness_key("a:b", "s1.2") != uniqueness_key("a:b", "s3.2")
 
 
 def test_behaviors_have_the_names_of_the_contract() -> None:

@@ -109,6 +109,7 @@ def test_every_option(tmp_path: Path) -> None:
         "timeout": 1.5,
         "executor": "inline",
         "behavior": "LAST_ONLY",
+        "key": spec.options["key"],
         "working_dir": str(tmp_path),
         "delete_after": True,
     }
@@ -186,25 +187,27 @@ def test_a_relative_date_is_left_to_the_clock_of_the_store(date: object, delay: 
 
 
 @pytest.mark.parametrize(
-    ("behavior", "waiting", "once"),
+    ("behavior", "waiting", "compared"),
     [
         ("DEFAULT", False, False),
-        ("SCHEDULE_ONCE", True, False),
+        ("DELETE_AFTER_PROCESSING", False, False),
+        ("SCHEDULE_ONCE", True, True),
         ("RUN_ONCE", False, True),
         ("RUN_AND_SCHEDULE_ONCE", True, True),
+        ("LAST_ONLY", False, True),
     ],
 )
-def test_a_behavior_gives_the_keys_that_are_unique(
-    behavior: str, waiting: bool, once: bool
+def test_a_behavior_gives_the_keys_that_are_compared(
+    behavior: str, waiting: bool, compared: bool
 ) -> None:
     def keys(func: Callable[..., Any], *args: object, **options: object) -> tuple[Any, Any]:
         spec = make(func, args=args, behavior=TriggerBehavior[behavior], **options)
-        return spec.waiting_key, spec.once_key
+        return spec.waiting_key, spec.options.get("key")
 
     mine = keys(plain, 1)
-    assert (mine[0] is not None, mine[1] is not None) == (waiting, once)
+    assert (mine[0] is not None, mine[1] is not None) == (waiting, compared)
     assert keys(plain, 1) == mine
-    if waiting or once:
+    if compared:
         assert keys(plain, 2) != mine
         assert keys(eager, 1) != mine
         assert keys(eager, 1, group="g") == keys(plain, 1, group="g") != mine

@@ -35,7 +35,6 @@ FULL = JobSpec(
     schedule_id="s",
     fire_at=NOON,
     waiting_key="k",
-    once_key="o",
     chosen_id=True,
     replace_existing=True,
 )

@@ -297,8 +297,6 @@ def test_a_declared_schedule_with_large_arguments_is_an_error_at_start(site: Mak
     [
         ("timeout", "5s"),
         ("executor", "process"),
-        ("behavior", "run-once"),
-        ("behavior", "last-only"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_left_out(

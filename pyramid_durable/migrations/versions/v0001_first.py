@@ -1,4 +1,4 @@
-"""The first tables: jobs, schedules, daemons, generations, queues, progress, cancel requests.
+"""The first tables: jobs, schedules, daemons, generations, queues, progress, cancels, held keys.
 
 Revision ID: 0001
 Revises:
@@ -29,7 +29,7 @@ INDEXES = (
     ("ix", "job", "overlap", ["overlap_key"], "overlap_key"),
     ("uq", "job", "fire", ["schedule_id", "fire_at"], "fire_at"),
     ("uq", "job", "waiting", ["waiting_key"], "waiting_key"),
-    ("ix", "job", "once", ["once_key"], "once_key"),
+    ("ix", "job", "equal", ["equal_key"], "equal_key"),
     ("ix", "schedule", "due", ["due_at"], "due_at"),
 )
 
@@ -79,7 +79,7 @@ def upgrade() -> None:
         sa.Column("fire_at", UtcDateTime),
         sa.Column("overlap_key", key(120)),
         sa.Column("waiting_key", key(64)),
-        sa.Column("once_key", key(64)),
+        sa.Column("equal_key", key(64)),
         sa.Column("result", long_text()),
         sa.Column("errors", long_text()),
     )
@@ -141,6 +141,12 @@ def upgrade() -> None:
         sa.Column("requested_at", UtcDateTime, nullable=False),
     )
     _create(
+        "holder",
+        sa.Column("name", key(80), primary_key=True),
+        sa.Column("job_id", key(120), nullable=False),
+        sa.Column("succeeded_at", UtcDateTime),
+    )
+    _create(
         "meta",
         sa.Column("name", key(40), primary_key=True),
         sa.Column("value", long_text(), nullable=False),
@@ -165,5 +171,6 @@ def _create_indexes() -> None:
 
 def downgrade() -> None:
     prefix, schema = _options()
-    for name in ("meta", "cancel", "progress", "queue", "generation", "daemon", "schedule", "job"):
+    first = ("meta", "holder", "cancel", "progress", "queue", "generation")
+    for name in (*first, "daemon", "schedule", "job"):
         op.drop_table(f"{prefix}{name}", schema=schema)
