@@ -278,6 +278,33 @@ def test_a_duplicate_is_dropped_with_a_word_and_takes_nothing_with_it(
     assert actions(caplog) == ["duplicate_dropped"] * 3
 
 
+def test_behaviors_hold_for_what_comes_over_the_broker(
+    desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the order of the calls, also beside jobs of the group that have none."""
+    here = desk()
+    last, once = {"behavior": "LAST_ONLY"}, {"behavior": "RUN_ONCE"}
+    grouped = here.spec(send, 1, group="g")
+    first, second = (here.spec(remind, 1, group="g", **last) for _ in range(2))
+    after = here.spec(send, 1, group="g")
+    here.take(grouped, first)
+    here.take(second, after)
+    states = {job.id: job.state for job in here.jobs()}
+    assert [states[job.id] for job in (grouped, first, second, after)] == [
+        CANCELLED,
+        CANCELLED,
+        SCHEDULED,
+        SCHEDULED,
+    ]
+    here.take(Cancellation(id=second.id), Cancellation(id=after.id))
+    here.take(here.spec(remind, 2, **once), here.spec(remind, 3, **once))
+    for _ in range(2):
+        here.bench.scheduler.run_due()
+    here.take(here.spec(remind, 2, **once), here.spec(remind, 4, **once))
+    assert actions(caplog) == ["duplicate_dropped"]
+    assert len(here.jobs()) == 7
+
+
 def test_cancelling(desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture) -> None:
     here = desk()
     caplog.set_level(logging.INFO)
