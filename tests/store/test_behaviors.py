@@ -164,10 +164,45 @@ def test_a_success_binds_when_its_job_is_gone(store: Store, equal: Make, how: st
     add(store, first)
     [claimed] = claim(store)
     assert complete(store, end(claimed, delete=how == "delete_after"))
-    with store.begin() as connection:
-        connection.execute(store.tables.job.delete())
+    removed = [job.id for batch in store.retention.remove(older_than=-60.0) for job in batch]
+    assert removed == ([first.id] if how == "purged" else [])
+    assert store.retention.remove_orphans() == 0
     with pytest.raises(DuplicateJob, match=first.id):
         add(store, equal("RUN_ONCE"))
+
+
+def test_what_is_known_of_keys_goes_with_their_jobs(store: Store, equal: Make) -> None:
+    add(store, equal("RUN_ONCE", "fails"), equal("LAST_ONLY", "last"), equal("LAST_ONLY", "waits"))
+    add(store, equal("LAST_ONLY", "waits", delay=3600.0))
+    complete(store, *(end(one, state="failed") for one in claim(store)))
+    for batch in store.retention.remove(older_than=-60.0):
+        assert len(batch) == 3
+    assert store.retention.remove_orphans() == 2
+    with store.read() as connection:
+        names = connection.execute(select(store.tables.holder.c.name)).scalars().all()
+    assert names == ["last waits"]
+
+
+def test_a_key_that_is_just_taken_is_not_cleared(store: Store, equal: Make) -> None:
+    if not store.dialect.skip_locked:
+        pytest.skip("SQLite has one writer")
+    add(store, equal("LAST_ONLY"))
+    with store.begin() as connection:
+        connection.execute(store.tables.job.delete())
+    with store.begin() as connection:
+        store.jobs.add(connection, [equal("LAST_ONLY")])
+        assert store.retention.remove_orphans() == 0
+    assert store.retention.remove_orphans() == 0
+
+
+def test_inline_claims_are_settled_too(store: Store, equal: Make) -> None:
+    first, twin = equal("RUN_ONCE"), equal("RUN_ONCE")
+    add(store, first, twin)
+    for _ in range(2):
+        with store.begin() as connection:
+            claims = store.claims.take_named(connection, "a", [first.id, twin.id])
+        assert [one.id for one in claims] in ([first.id], [])
+    assert states(store, first, twin) == ["running", "scheduled"]
 
 
 def test_two_equal_ones_may_wait_and_one_succeeds(store: Store, equal: Make) -> None:
