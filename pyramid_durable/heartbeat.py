@@ -230,12 +230,18 @@ class Heartbeat:
         self._away = False
 
 
-def note_rescue(job: Rescued) -> None:
-    """Log that a dead daemon's job is free again, or has ended at its last crash."""
+def note_rescue(job: Rescued, gone: str = "its daemon") -> None:
+    """Log that the job of what is gone is free again, or has ended."""
+    what = "it runs again"
+    if job.ended:
+        what = "it has failed, this was the last one allowed"
+    elif job.cancelled:
+        what = "it had been asked to stop, and is cancelled"
     log.warning(
-        "job %s: its daemon is gone (crash %d); %s",
+        "job %s: %s is gone (crash %d); %s",
         job.id,
+        gone,
         job.crashes,
-        "it has failed, this was the last one allowed" if job.ended else "it runs again",
+        what,
         extra={"action": "rescued", "job": job.id, "queue": job.queue},
     )

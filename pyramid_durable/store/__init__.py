@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cancels import Cancels
 from .claims import Claims, Look
 from .completions import Completions
 from .daemons import DaemonInfo, Daemons, Rescued
@@ -29,6 +30,7 @@ class Store(Database):
         settling = Settling(self)
         self.generations = Generations(self, self.schedules)
         self.claims = Claims(self, self.schedules, settling)
+        self.cancels = Cancels(self)
         self.completions = Completions(self, settling)
         self.daemons = Daemons(self)
         self.survey = Survey(self)

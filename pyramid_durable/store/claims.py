@@ -12,6 +12,7 @@ from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
+from .cancels import Cancels
 from .database import Database
 from .rows import CLAIM_NAMES, to_claim
 from .schedules import Schedules
@@ -56,6 +57,7 @@ class Claims:
         self._db = database
         self._schedules = schedules
         self._settling = settling
+        self._cancels = Cancels(database)
         self._job = database.tables.job
         self._userdata = ScheduleUserdata(database)
         now = database.dialect.now().label("claimed_at")
@@ -146,6 +148,7 @@ class Claims:
 
         Due schedules make their jobs first, in the same transaction, and these may be among the
         claimed ones. Rows that another daemon is claiming are passed over where the database can.
+        Jobs that were asked to stop while they ran, and wait again, end as cancelled instead.
         """
         self._db.dialect.plan_by_index(connection)
         due = list(look.due)
@@ -156,7 +159,7 @@ class Claims:
         twins: list[Claim] = []
         while not claims:
             found = self._claim_due(connection, owner, due, look.as_of, (starting, limit))
-            claims, waiting = self._settling.settle(connection, found)
+            claims, waiting = self._settle(connection, found)
             twins += waiting
             if not found:
                 break
@@ -209,10 +212,19 @@ class Claims:
                 picked = picked.with_for_update(skip_locked=True, of=self._job)
             rows = self._claim_rows(connection, owner, picked, started=started)
             claims = [*claims, *map(to_claim, rows)]
-        claims, twins = self._settling.settle(connection, claims)
+        claims, twins = self._settle(connection, claims)
         self._put_off(connection, twins)
         order = {id: place for place, id in enumerate(ids)}
         return sorted(claims, key=lambda claim: order[claim.id])
+
+    def _settle(
+        self, connection: Connection, claims: Sequence[Claim]
+    ) -> tuple[Sequence[Claim], list[Claim]]:
+        """Divide claims into those to run and those to put off; some end here instead."""
+        unwanted = self._cancels.end(connection, claims)
+        if unwanted:
+            claims = [claim for claim in claims if claim.id not in unwanted]
+        return self._settling.settle(connection, claims)
 
     def _put_off(self, connection: Connection, twins: Sequence[Claim]) -> None:
         for pause, group in by_pause(twins).items():

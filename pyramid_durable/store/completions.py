@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, delete, select, text, tuple_
+from sqlalchemy import Column, Connection, Double, TextClause, delete, select, text, tuple_
 
-from ..records import SCHEDULED, Completion
+from ..records import CANCELLED, SCHEDULED, Completion
 from ..times import utcnow
 from .database import Database
 from .settling import Settling
@@ -33,24 +33,38 @@ class Completions:
         rows = database.dialect.table_of_rows([*columns, delay])
         job = self._job.fullname
         fence = f"{job}.id = v.id AND {job}.claim_no = v.claim_no AND {job}.owner = v.owner"
-        if database.dialect.update_returning:
-            sql = (
-                f"UPDATE {job} SET {self._changes()} FROM {rows}{database.dialect.limit_sql} "
+        tables = database.tables
+        asked = f"SELECT 1 FROM {tables.cancel.fullname} AS asked WHERE asked.job_id = v.id"
+        # Whoever was asked to stop is not tried again. (A request that comes at this very moment
+        # is found when the job is claimed.) Only batches with another attempt in them ask.
+        again = f"v.state = '{SCHEDULED}'"
+        self._ends = self._statement(rows, fence, again, "v.state")
+        self._retries = self._statement(
+            rows,
+            fence,
+            f"({again} AND NOT EXISTS ({asked}))",
+            f"CASE WHEN {again} AND EXISTS ({asked}) THEN '{CANCELLED}' ELSE v.state END",
+        )
+
+    def _statement(self, rows: str, fence: str, again: str, state: str) -> TextClause:
+        job = self._job.fullname
+        if self._db.dialect.update_returning:
+            return text(
+                f"UPDATE {job} SET {self._changes(again, state)} FROM {rows}{self._db.dialect.limit_sql} "
                 f"WHERE {fence} RETURNING {job}.id, {job}.claim_no"
             )
-        else:
-            # Beside few other jobs it would rather walk the table, and wait for every job that some
-            # open transaction has just added.
-            joined = f"{rows} STRAIGHT_JOIN {job} FORCE INDEX (PRIMARY) ON {fence}"
-            sql = f"UPDATE {joined} SET {self._changes(f'{job}.')}"
-        self._update = text(sql)
+        changes = self._changes(again, state, f"{job}.")
+        # Beside few other jobs it would rather walk the table, and wait for every job that some
+        # open transaction has just added.
+        joined = f"{rows} STRAIGHT_JOIN {job} FORCE INDEX (PRIMARY) ON {fence}"
+        return text(f"UPDATE {joined} SET {changes}")
 
-    def _changes(self, target: str = "") -> str:
+    def _changes(self, again: str, state: str, target: str = "") -> str:
         dialect, job = self._db.dialect, self._job.fullname
-        again = f"v.state = '{SCHEDULED}'"
         due_at = f"COALESCE(v.due_at, {dialect.after_sql.format(seconds='v.delay')})"
         changes = {
             **{name: f"v.{name}" for name in WRITTEN},
+            "state": state,
             "due_at": f"CASE WHEN {again} THEN {due_at} END",
             "finished_at": f"CASE WHEN {again} THEN NULL ELSE {dialect.now_sql} END",
             "overlap_key": f"CASE WHEN {again} THEN {job}.overlap_key END",
@@ -128,6 +142,8 @@ class Completions:
 
     def _write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[Fence]:
         dialect = self._db.dialect
+        retries = any(row["state"] == SCHEDULED for row in rows)
+        statement = self._retries if retries else self._ends
         if not dialect.update_returning:
             # What is still ours is locked first, and only that is written.
             c = self._job.c
@@ -137,14 +153,14 @@ class Completions:
             ours = {tuple(row) for row in connection.execute(question.with_for_update())}
             rows = [row for row in rows if _fence(row) in ours]
             if rows:
-                connection.execute(self._update, {"rows": dialect.document(rows)})
+                connection.execute(statement, {"rows": dialect.document(rows)})
             return {(row["id"], row["claim_no"]) for row in rows}
         if len(rows) > 1:
             dialect.plan_by_index(connection)
         values = {"rows": dialect.document(rows)}
         if dialect.local_clock:
             values["now"] = dialect.moment(utcnow())
-        return {(id, number) for id, number in connection.execute(self._update, values)}
+        return {(id, number) for id, number in connection.execute(statement, values)}
 
 
 def _fence(row: Mapping[str, Any]) -> tuple[str, int, str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, exists, select, tuple_, update
 
-from ..records import FAILED, SCHEDULED, Claim
+from ..records import CANCELLED, FAILED, SCHEDULED, Claim
+from .cancels import Cancels
 from .database import Database
 from .rows import ended_values, with_reason
 
@@ -36,7 +37,11 @@ class DaemonInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Rescued:
-    """A job taken from a daemon that is gone. ``ended`` when it was its last allowed crash."""
+    """A job taken from a daemon, or a process, that is gone.
+
+    It waits again, unless it ``ended`` as failed, when it was its last allowed crash, or as
+    ``cancelled``, when it had been asked to stop.
+    """
 
     id: str
     queue: str
@@ -44,6 +49,7 @@ class Rescued:
     claim_no: int
     crashes: int
     ended: bool
+    cancelled: bool = False
 
 
 class Daemons:
@@ -53,6 +59,7 @@ class Daemons:
         self._db = database
         self._table = database.tables.daemon
         self._job = database.tables.job
+        self._cancels = Cancels(database)
 
     def register(self, connection: Connection, daemon: DaemonInfo) -> None:
         """Make a daemon known; from now on it has to beat."""
@@ -140,11 +147,8 @@ class Daemons:
         # is locked with its new owner, who may have come after the question's own snapshot.
         owners = {row.owner for row in rows}
         there = set(connection.execute(select(name).where(name.in_(owners))).scalars())
-        return [
-            self._free(connection, row, poison_limit, started=row.started_at is not None)
-            for row in rows
-            if row.owner not in there
-        ]
+        gone = [(row, row.started_at is not None) for row in rows if row.owner not in there]
+        return self._take_back(connection, gone, poison_limit)
 
     def interrupt(
         self, connection: Connection, claims: Iterable[Claim], *, poison_limit: int
@@ -160,23 +164,41 @@ class Daemons:
             select(self._job).where(tuple_(c.id, c.claim_no, c.owner).in_(fences)).with_for_update()
         )
         rows = connection.execute(question).all()
-        return [self._free(connection, row, poison_limit, started=True) for row in rows]
+        return self._take_back(connection, [(row, True) for row in rows], poison_limit)
+
+    def _take_back(
+        self, connection: Connection, rows: Sequence[tuple[Row[Any], bool]], poison_limit: int
+    ) -> Sequence[Rescued]:
+        """Free these rows; each comes with whether its job had started."""
+        asked = self._cancels.requested(connection, [row.id for row, _ in rows])
+        return [
+            self._free(connection, row, poison_limit, started=started, asked=row.id in asked)
+            for row, started in rows
+        ]
 
     def _free(
-        self, connection: Connection, row: Row[Any], poison_limit: int, *, started: bool
+        self,
+        connection: Connection,
+        row: Row[Any],
+        poison_limit: int,
+        *,
+        started: bool,
+        asked: bool,
     ) -> Rescued:
         crashes = row.crashes + started
-        ended = crashes >= poison_limit and started
-        values: dict[str, Any] = {"owner": None, "crashes": crashes}
+        ended = crashes >= poison_limit and started and not asked
+        state = CANCELLED if asked else FAILED if ended else SCHEDULED
+        values: dict[str, Any] = {"owner": None, "crashes": crashes, "state": state}
         if ended:
             reason = (
                 f"its daemon died {crashes} times while it ran, or its process or its connection "
                 "to the store did (scheduler.poison_limit)"
             )
-            values |= ended_values(FAILED, self._db.soon())
             values["errors"] = with_reason(row.errors, reason)
+        if state == SCHEDULED:
+            values |= {"due_at": self._db.soon(), "started_at": None}
         else:
-            values |= {"state": SCHEDULED, "due_at": self._db.soon(), "started_at": None}
+            values |= ended_values(state, self._db.soon())
         fence = (self._job.c.claim_no == row.claim_no, self._job.c.owner == row.owner)
         connection.execute(update(self._job).where(self._job.c.id == row.id, *fence).values(values))
         return Rescued(
@@ -186,4 +208,5 @@ class Daemons:
             claim_no=row.claim_no,
             crashes=crashes,
             ended=ended,
+            cancelled=asked,
         )

@@ -25,6 +25,7 @@ from ..exceptions import DuplicateJob
 from ..records import CANCELLED, RUNNING, SCHEDULED, JobSpec, Progress, StoredJob
 from ..times import utcnow
 from .behaviors import Behaviors, waits_already
+from .cancels import Cancels
 from .database import Database
 from .rows import JOB_COLUMNS, ended_values, job_values, to_stored_job
 from .waits import KEY_WAIT, waiting_for
@@ -47,6 +48,7 @@ class Jobs:
         self._db = database
         self._behaviors = Behaviors(database)
         self._table = database.tables.job
+        self._cancels = Cancels(database)
         plain = self._insert_sql()
         self._insert = text(plain)
         self._insert_new = text(f"{plain} WHERE true ON CONFLICT DO NOTHING RETURNING id")
@@ -178,8 +180,9 @@ class Jobs:
         return number
 
     def _forget(self, connection: Connection, ids: Collection[str]) -> None:
-        for table in (self._db.tables.progress, self._db.tables.cancel):
-            connection.execute(delete(table).where(table.c.job_id.in_(ids)))
+        progress = self._db.tables.progress
+        connection.execute(delete(progress).where(progress.c.job_id.in_(ids)))
+        self._cancels.forget(connection, ids)
 
     def get(self, connection: Connection, id: str) -> StoredJob | None:
         """Return the job, or None when there is none by that id."""
@@ -241,15 +244,11 @@ class Jobs:
         runs = connection.execute(select(c.id).where(*here, c.state == RUNNING)).one_or_none()
         if runs is None:
             return False
-        request = self._db.dialect.insert(self._db.tables.cancel)
-        request = request.values(requested_at=self._db.dialect.now())
-        return self._db.dialect.inserts(connection, request, {"job_id": id})
+        return self._cancels.request(connection, id)
 
     def cancel_requested(self, connection: Connection, ids: Iterable[str]) -> set[str]:
         """Return those of the ids whose jobs were asked to stop."""
-        cancel = self._db.tables.cancel
-        question = select(cancel.c.job_id).where(cancel.c.job_id.in_(list(ids)))
-        return set(connection.execute(question).scalars())
+        return self._cancels.requested(connection, ids)
 
     def hold(self, connection: Connection, ids: Iterable[str], seconds: float) -> None:
         """Let daemons leave new jobs alone for so long; their own time stays as it is."""

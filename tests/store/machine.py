@@ -77,6 +77,7 @@ class Laws(RuleBasedStateMachine):
         self.handed: list[Claim] = []
         self.started: list[Claim] = []
         self.holder: dict[str, Claim] = {}
+        self.asked: set[str] = set()
         self.numbers: dict[str, int] = {}
         self.attempts: dict[str, int] = {}
         self.deleted: dict[str, set[datetime]] = {}
@@ -141,6 +142,7 @@ class Laws(RuleBasedStateMachine):
             assert free, f"a job replaced {row}"
             self._added([spec])
             self.numbers[id] = 0 if row is None else row["claim_no"]
+            self.asked.discard(id)
             self._look(gone={id})
 
     @precondition(lambda self: len(self.schedules) < 2)
@@ -185,6 +187,8 @@ class Laws(RuleBasedStateMachine):
             asked = self.store.jobs.cancel_requested(connection, [id])
         assert answer == (state == SCHEDULED or (state == RUNNING and not known))
         assert asked == (known | {id} if state == RUNNING else known)
+        if state == RUNNING:
+            self.asked.add(id)
         after = self._look({id} if state == SCHEDULED else ())
         assert after.jobs[id]["state"] == (CANCELLED if state == SCHEDULED else state)
 
@@ -246,7 +250,9 @@ class Laws(RuleBasedStateMachine):
                 self.deleted[str(claim.schedule_id)].add(claim.fire_at)
         after = self._look(ids, gone=ids if how == "delete" else ())
         for id in ids if how != "delete" else ():
-            assert after.jobs[id]["state"] == (SCHEDULED if how == "later" else how)
+            state = SCHEDULED if how == "later" else how
+            stops = state == SCHEDULED and id in self.asked
+            assert after.jobs[id]["state"] == (CANCELLED if stops else state)
 
     @rule(some=some_picks, name=daemons, retry=st.booleans(), late=st.sampled_from(ENDINGS))
     def hand_on(self, some: list[int], name: str, retry: bool, late: str) -> None:
@@ -277,6 +283,18 @@ class Laws(RuleBasedStateMachine):
             released = self.store.claims.release(connection, claims, delay=delay)
         assert released == len(current)
         self._freed(current)
+
+    @rule(pick=picks, name=daemons)
+    def give_back_what_is_to_stop(self, pick: int, name: str) -> None:
+        claim = recent(self.holder.values(), pick)
+        if claim is None:
+            return
+        with self.store.begin() as connection:
+            self.store.jobs.cancel(connection, claim.id)
+            assert self.store.claims.release(connection, [claim]) == 1
+        self.asked.add(claim.id)
+        self._freed([claim])
+        self._claim(name, 100)
 
     @rule(pick=picks)
     def write_while_running(self, pick: int) -> None:
@@ -322,6 +340,20 @@ class Laws(RuleBasedStateMachine):
         with self.store.begin() as connection:
             rescued = self._rescue(connection)
         self._rescued(rescued)
+
+    @rule(pick=picks)
+    def a_process_dies_under_a_job(self, pick: int) -> None:
+        """Its daemon lives on, and frees this one claim, if it still counts."""
+        claim = recent(self.handed, pick)
+        if claim is None:
+            return
+        counts = self._counts(claim)
+        with self.store.begin() as connection:
+            taken = self.store.daemons.interrupt(connection, [claim], poison_limit=POISON_LIMIT)
+        assert len(taken) == counts
+        if counts and claim not in self.started:
+            self.started.append(claim)
+        self._crashed(taken)
 
     @precondition(lambda self: self.store.dialect.skip_locked)
     @rule(pick=picks)
@@ -430,10 +462,16 @@ class Laws(RuleBasedStateMachine):
             assert after.jobs[id]["schedule_id"] in self.schedules
             self.numbers[id] = self.attempts[id] = 0
         waited = {id for id, row in before.jobs.items() if row["state"] == SCHEDULED}
+        # Asked to stop and given back: the claim ends them.
+        stopped = {id for id in waited & self.asked if after.jobs[id]["state"] == CANCELLED}
+        for id in stopped:
+            assert after.jobs[id]["claim_no"] == self.numbers[id] + 1
+            self.numbers[id] += 1
         due = {id for id in waited if before.jobs[id]["due_at"] <= look.now}
         for claim in claims:
             known = before.jobs.get(claim.id)
             assert claim.id in due or (known is None and claim.fire_at <= look.now)
+            assert claim.id not in self.asked, f"{claim}: it was asked to stop"
             assert claim.id not in self.holder, f"{claim} has {self.holder[claim.id]}"
             assert claim.claim_no > self.numbers[claim.id], f"{claim}: a number came again"
             assert claim.attempt == self.attempts[claim.id]
@@ -455,8 +493,10 @@ class Laws(RuleBasedStateMachine):
         for id in given_back:
             self.numbers[id] += 1
         if all_of_them and not suspects:
-            assert due <= {claim.id for claim in claims}, "a claim with room left something out"
-        self._look({claim.id for claim in claims} | given_back)
+            assert due - stopped <= {claim.id for claim in claims}, (
+                "a claim with room left something out"
+            )
+        self._look({claim.id for claim in claims} | given_back | stopped)
 
     def _freed(self, claims: Iterable[Claim]) -> None:
         ids = {claim.id for claim in claims}
@@ -475,16 +515,22 @@ class Laws(RuleBasedStateMachine):
         found = {job.id for job in rescued}
         # Beside a completion that is open, MariaDB locks more than its rows: they are next.
         assert found <= dead if also else found == dead
+        after = self._crashed(rescued, also)
+        assert after.daemons == self.registered
+
+    def _crashed(self, rescued: Sequence[Any], also: Iterable[str] = ()) -> Picture:
         for job in rescued:
             claim = self.holder.pop(job.id)
             assert (job.owner, job.claim_no) == (claim.owner, claim.claim_no)
             started = claim in self.started
             assert job.crashes == claim.crashes + started, "a crash for what had not started"
-            assert job.ended == (started and job.crashes >= POISON_LIMIT)
-        after = self._look(found.union(also))
+            assert job.cancelled == (job.id in self.asked)
+            assert job.ended == (started and job.crashes >= POISON_LIMIT and not job.cancelled)
+        after = self._look({job.id for job in rescued}.union(also))
         for job in rescued:
-            assert after.jobs[job.id]["state"] == (FAILED if job.ended else SCHEDULED)
-        assert after.daemons == self.registered
+            state = CANCELLED if job.cancelled else FAILED if job.ended else SCHEDULED
+            assert after.jobs[job.id]["state"] == state
+        return after
 
     def _look(self, touched: Iterable[str] = (), gone: Iterable[str] = ()) -> Picture:
         """Check the laws on what the step left, which touched these jobs and no others."""

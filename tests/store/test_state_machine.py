@@ -88,6 +88,18 @@ def a_retry_frees_its_key(store: Store) -> None:
     rewrite_completions(store, kept, "THEN NULL END")
 
 
+def a_retry_forgets_that_it_was_asked_to_stop(store: Store) -> None:
+    store.completions._retries = store.completions._ends
+
+
+def a_claim_forgets_that_it_was_asked_to_stop(store: Store) -> None:
+    replace(store.claims._cancels, "end", lambda connection, claims: set())
+
+
+def a_rescue_forgets_that_it_was_asked_to_stop(store: Store) -> None:
+    replace(store.daemons._cancels, "requested", lambda connection, ids: set())
+
+
 def claims_are_not_numbered(store: Store) -> None:
     numbered = store.claims._claiming
     same = {"claim_no": store.tables.job.c.claim_no}
@@ -135,9 +147,10 @@ def replace(owner: Any, name: str, value: Any) -> None:
 
 
 def rewrite_completions(store: Store, old: str, new: str) -> None:
-    sql = str(store.completions._update)
-    assert old in sql
-    store.completions._update = text(sql.replace(old, new))
+    for name in ("_ends", "_retries"):
+        sql = str(getattr(store.completions, name))
+        assert old in sql
+        setattr(store.completions, name, text(sql.replace(old, new)))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +163,9 @@ def rewrite_completions(store: Store, old: str, new: str) -> None:
         release_without_a_fence,
         rescue_takes_from_the_living,
         cancel_ends_what_runs,
+        a_retry_forgets_that_it_was_asked_to_stop,
+        a_claim_forgets_that_it_was_asked_to_stop,
+        a_rescue_forgets_that_it_was_asked_to_stop,
         missed_times_without_an_account,
     ],
 )
