@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import time
@@ -20,12 +19,13 @@ from transaction import TransactionManager
 from .completing import JobSession, joined_session
 from .current import CurrentJob
 from .definitions import Definition
-from .exceptions import BrokenJob, InvalidJob, LostClaim, StoreUnavailable
+from .exceptions import BrokenJob, InvalidJob, JobTimeout, LostClaim, StoreUnavailable
 from .jobrequest import JobRequests
 from .records import HAS_CONTENT, Claim, Progress
 from .references import import_name, locate
 from .retry import Cancel
 from .serializers import EntityRef, Serializer
+from .stopping import Guard
 from .times import parse_date
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Attempt:
         "dbsession",
         "definition",
         "delete_completed",
+        "guard",
         "kwargs",
         "manager",
         "request",
@@ -81,6 +82,7 @@ class Attempt:
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.current: CurrentJob | None = None
+        self.guard: Guard
         self.result: Any = None
         self._on_store = False
         self._next_progress = 0.0
@@ -267,13 +269,15 @@ def invoke(attempt: Attempt) -> Any:
                 f"{definition.ref} cannot be called with its arguments: {error}"
             ) from error
         raise
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+    return attempt.guard.run(result) if inspect.iscoroutine(result) else result
 
 
 def _routine(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Construct a routine and check it; returns its ``run``."""
     try:
         routine = cls(*args, **kwargs)
+    except (Cancel, JobTimeout):
+        raise
     except Exception as error:
         raise BrokenJob(f"the constructor of {cls.__qualname__} failed: {error!r}") from error
     check = getattr(routine, "check_validity", None)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from .bootstrapping import Ini
 from .clock import DurableScheduler
 from .declaring import Declaring
 from .exceptions import InvalidSetting, StoreUnavailable
@@ -20,6 +21,7 @@ from .interfaces import IScheduler
 from .jobstore import DurableJobStore
 from .outcomes import Outcome
 from .policies import is_noted_first
+from .processes import Processes
 from .recorder import GiveBack, Recorder
 from .records import SCHEDULED, Claim
 from .runner import Runner
@@ -35,8 +37,9 @@ class Daemon:
     """Serves queues of one application in this process, until it is stopped.
 
     ``registry`` is the application's; ``queues`` (default: all it has) narrows, ``threads`` and
-    ``label`` (``scheduler.id``) replace what its settings say. A daemon is started once and stopped
-    once.
+    ``label`` (``scheduler.id``) replace what its settings say. ``ini`` is what processes for jobs
+    load the application from (default: ``scheduler.config_uri``). A daemon is started once and
+    stopped once.
 
     Raises InvalidQueue for a queue that is not among the configured ones.
     """
@@ -48,6 +51,7 @@ class Daemon:
         queues: Sequence[str] | None = None,
         threads: int | None = None,
         label: str | None = None,
+        ini: Ini | None = None,
     ) -> None:
         self._registry = registry
         self._scheduler = registry.getUtility(IScheduler)
@@ -55,6 +59,9 @@ class Daemon:
         self.queues = checked_queues(queues, settings.queues)
         self._threads = threads or settings.threads
         self._label = label or settings.id
+        if ini is None and settings.config_uri is not None:
+            ini = Ini(uri=settings.config_uri)
+        self._ini = ini
         self._closing = threading.Event()
         self._hurry = threading.Event()
         self.aps: DurableScheduler | None = None
@@ -63,10 +70,12 @@ class Daemon:
         """Bring the declared schedules in line and begin to work; returns at once.
 
         Raises StoreUnavailable when the store cannot be reached, SchemaMismatch when its tables
-        are not this version's. A broker that cannot be reached is waited for.
+        are not this version's, InvalidSetting for ``scheduler.executor = process`` where no process
+        can be started. A broker that cannot be reached is waited for.
         """
         store = self._scheduler.store
         self._make_parts(store)
+        self._processes.check()
         self._heart.start()
         try:
             # Known to the others before it settles anything: nobody takes it for gone meanwhile.
@@ -107,11 +116,12 @@ class Daemon:
             poison_limit=settings.poison_limit,
             running=self._long_running,
             holding=self._holding,
-            cancel=self._runner.ask_to_cancel,
+            cancel=self._ask_to_cancel,
             revived=self._wake,
             declares=self._declaring.digest,
             beaten=self._declaring.ask_again,
         )
+        self._processes = Processes(self._scheduler, self._ini, may_start=self._heart.holds)
         self._executor = DurableThreadExecutor(
             self._perform, threads=self._threads, may_start=self._heart.holds
         )
@@ -148,7 +158,9 @@ class Daemon:
         if not ended:
             self._recorder.flush(LAST_WRITES)
             self._cut_off()
+            self._processes.cut_off()
         self._recorder.stop(LAST_WRITES)
+        self._processes.stop()
         self._housekeeper.stop(LAST_WRITES)
         self._heart.stop()
         self._listener.join(LAST_WRITES)
@@ -181,10 +193,11 @@ class Daemon:
         return self._executor.holding() | self._recorder.holding()
 
     def _perform(self, claim: Claim, waited: float) -> Outcome:
+        apart = (claim.options or self._processes.is_default) and self._processes.wants(claim)
         if is_noted_first(claim) and not self._note_started(claim):
             outcome = Outcome(state=SCHEDULED, give_back=0.0)
         else:
-            outcome = self._runner.run(claim, waited=waited)
+            outcome = (self._processes if apart else self._runner).run(claim, waited=waited)
         if outcome.completion is not None:
             self._recorder.add(outcome.completion)
         elif outcome.give_back is not None:
@@ -200,6 +213,10 @@ class Daemon:
                 return bool(store.claims.mark_started(connection, [claim]))
         except StoreUnavailable:
             return False
+
+    def _ask_to_cancel(self, ids: Collection[str]) -> None:
+        self._runner.ask_to_cancel(ids)
+        self._processes.ask_to_cancel(ids)
 
     def _long_running(self) -> Collection[Claim]:
         beat = self._settings.heartbeat

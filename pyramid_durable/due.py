@@ -45,6 +45,8 @@ def run_due(
         interval=settings.heartbeat,
         lease=settings.lease,
         poison_limit=settings.poison_limit,
+        running=runner.running,
+        cancel=runner.ask_to_cancel,
     )
     done: dict[str, JobInfo] = {}
     due_again: dict[str, datetime | None] = {}

@@ -38,6 +38,10 @@ class UnknownFunction(BrokenJob):
     """Raised when a stored job names a function this process cannot find or may not run."""
 
 
+class JobTimeout(DurableError):
+    """Raised in a job that has run longer than its ``timeout``; an attempt like any that fails."""
+
+
 class LostClaim(DurableError):
     """Raised when a write about a claimed job matched nothing: another daemon has the job now."""
 

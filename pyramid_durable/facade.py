@@ -13,7 +13,6 @@ from .enqueue import is_in_transaction
 from .exceptions import DurableError, InvalidJob, InvalidQueue
 from .interfaces import IRunDue
 from .job_infos import upcoming
-from .job_options import check_built
 from .placing import place
 from .records import ASYNC, CRON, INTERVAL, STATES, JobInfo, JobSpec, ScheduleInfo
 from .times import get_zone, parse_date, utcnow
@@ -157,8 +156,6 @@ class Facade(ABC):
                 with _naming(number):
                     made.append(maker.schedule(call, kind, date, fields, now=outbox.now()))
                 ids[number] = made[-1].id
-            for job in (*jobs, *(schedule.job for schedule in made)):
-                check_built(job.options)
             place(self._scheduler, self._request(), outbox, jobs, made)
         return ids
 
@@ -281,7 +278,6 @@ class Facade(ABC):
         return done
 
     def _add(self, job: JobSpec) -> str:
-        check_built(job.options)
         with self._scheduler.outbox(self._request()) as outbox:
             place(self._scheduler, self._request(), outbox, (job,))
         return job.id
@@ -292,7 +288,6 @@ class Facade(ABC):
         scheduler = self._scheduler
         with scheduler.outbox(self._request()) as outbox:
             schedule = scheduler.specs.schedule(call, kind, start_date, fields, now=outbox.now())
-            check_built(schedule.job.options)
             outbox.add((), (schedule,))
         return schedule.id
 

@@ -161,25 +161,6 @@ SCHEDULE_READERS: Final[Mapping[str, Reader]] = {
 }
 
 
-UNBUILT_EXECUTORS: Final = ("process",)
-UNBUILT_OPTIONS: Final = ("timeout",)
-
-
-def check_built(options: Mapping[str, Any]) -> None:
-    """Refuse what is read but not built yet: a job must not run without what it was asked with.
-
-    Raises InvalidJob, naming the option.
-    """
-    for name in UNBUILT_OPTIONS:
-        if name in options:
-            raise InvalidJob(f"option {name!r} is not built yet in this version; leave it out")
-    if options.get("executor") in UNBUILT_EXECUTORS:
-        raise InvalidJob(
-            f"option 'executor': {options['executor']!r} is not built yet in this version; "
-            "expected 'thread', 'inline' or 'auto'"
-        )
-
-
 def check_names(verb: str, options: Collection[str], known: Collection[str]) -> None:
     """Raise TypeError where an option is not known, as a call with a wrong keyword does."""
     for name in options:

@@ -146,6 +146,7 @@ class SpecMaker:
         """The fields of the JobSpec, and all options as they were read."""
         definition, bound = self._describe(call)
         options = self._merged(definition, call.options, readers)
+        self._check_executor(options)
         stored = {name: options[name] for name in STORED_OPTIONS if name in options}
         content = options.get(HAS_CONTENT)
         if content is not None and not (bound and bound[0] is content):
@@ -171,6 +172,15 @@ class SpecMaker:
         if "behavior" in options or "group" in options:
             self._bind(fields, options, args, kwargs)
         return fields, options
+
+    def _check_executor(self, options: Mapping[str, Any]) -> None:
+        settings = self._settings
+        if options.get("executor") == "process" and settings.combined and not settings.config_uri:
+            raise InvalidJob(
+                "option 'executor': 'process' starts processes that load the application from its "
+                "ini, which the daemon in this process does not know; expected "
+                "scheduler.config_uri = %(__file__)s in the ini"
+            )
 
     def reference(self, func: Any) -> str:
         """The name under which jobs of ``func`` are stored; one nobody can import stands for itself.

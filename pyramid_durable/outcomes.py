@@ -117,10 +117,12 @@ def raised(
     rng: Random,
     zone: tzinfo,
     as_of: datetime | None = None,
+    asked_to_stop: bool = False,
 ) -> Outcome:
     """The outcome of a job that raised: another attempt, or its end.
 
-    The next attempt's time counts from ``as_of`` where that took the clock's place.
+    The next attempt's time counts from ``as_of`` where that took the clock's place. One that was
+    asked to stop is not tried again.
     """
     if isinstance(error, LostClaim):
         return Outcome(state=RUNNING, error=error)
@@ -149,6 +151,9 @@ def raised(
         # The date of a Retry, or a stored backoff: what cannot be followed ends the job, and says so.
         again, error = None, unreadable
         fields["error"] += f"{unreadable}\n"
+    if again is not None and asked_to_stop:
+        completion = completion_of(claim, CANCELLED, **fields)
+        return Outcome(state=CANCELLED, error=error, completion=completion)
     if again is None:
         return Outcome(state=FAILED, error=error, completion=completion_of(claim, FAILED, **fields))
     completion = completion_of(

@@ -26,6 +26,7 @@ from .records import SCHEDULED, Claim
 from .retry import IGNORE, OK, RETRY, Retry
 from .serializers import Serializer, stored_serializer
 from .settings import import_setting
+from .stopping import Stopper
 from .working_dir import working_dir
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Runner:
         self._running: dict[str, Attempt] = {}
         self._unknown_since: dict[str, datetime] = {}
         self._rng = Random()
+        self.stopper = Stopper()
         delegator = self._settings.delegator
         self._delegator = import_setting("delegator", delegator) if delegator else None
         self._steps: tuple[Callable[[Attempt], Outcome | None], ...] = (
@@ -104,6 +106,11 @@ class Runner:
             attempt = self._running.get(id)
             if attempt is not None and attempt.current is not None:
                 attempt.current.request_cancel()
+                attempt.guard.ask_to_stop()
+
+    def running(self) -> list[Claim]:
+        """The claims whose code is running."""
+        return [attempt.claim for attempt in self._running.copy().values()]
 
     # The steps, in their order. One that returns an outcome is the last.
 
@@ -136,14 +143,15 @@ class Runner:
 
     def _call(self, attempt: Attempt) -> None:
         assert attempt.current is not None
+        attempt.guard = self.stopper.guard(attempt.claim.options.get("timeout"))
         self._running[attempt.claim.id] = attempt
         folder = attempt.claim.options.get("working_dir")
         with use_job(attempt.current):
             if folder is None:
-                result = self._invoke(attempt)
+                result = attempt.guard.call(self._invoke, attempt)
             else:
                 with working_dir(folder):
-                    result = self._invoke(attempt)
+                    result = attempt.guard.call(self._invoke, attempt)
         if result is RETRY:
             raise Retry
         attempt.result = None if result is OK or result is IGNORE else result
@@ -208,6 +216,7 @@ class Runner:
             userdata=attempt.dump_userdata(),
             rng=self._rng,
             zone=self._settings.zone,
+            asked_to_stop=attempt.current is not None and attempt.current.cancel_requested,
         )
 
     def _close(self, attempt: Attempt) -> None:

@@ -23,7 +23,6 @@ from .exceptions import DurableError, InvalidJob, InvalidSetting
 from .facade import Facade
 from .interfaces import IDaemonFactory, IRunInline, IScheduler
 from .job_infos import Infos
-from .job_options import UNBUILT_EXECUTORS, check_built
 from .job_specs import SpecMaker
 from .joining import News
 from .outbox import Outbox, StoreOutbox
@@ -229,22 +228,12 @@ class Scheduler(Facade):
                 self.specs  # noqa: B018 - reads the defaults of options
             except InvalidJob as error:
                 raise InvalidSetting(f"scheduler.{error}") from error
-            for schedule in self.declared:
-                check_built(schedule.job.options)
-            self._check_built()
+            self.declared  # noqa: B018 - reads what was declared
             for key in ("delegator", "housekeeping_append"):
                 if (name := getattr(self.settings, key)) is not None:
                     import_setting(key.replace("_", "."), name)
         finally:
             self._forget()
-
-    def _check_built(self) -> None:
-        """Refuse settings that are read but not built yet, rather than go on without them."""
-        if self.settings.executor in UNBUILT_EXECUTORS:
-            raise InvalidSetting(
-                f"scheduler.executor = {self.settings.executor}: not built yet in this version; "
-                "expected thread, inline or auto"
-            )
 
     def _check_broker(self, broker: Broker) -> None:
         if self.settings.producer == "broker" and not broker.carries_commands:

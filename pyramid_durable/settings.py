@@ -65,6 +65,7 @@ class Settings:
     zone: tzinfo
     daemon_expected: bool = False
     combined: bool = False
+    config_uri: str | None = None
     queues: tuple[str, ...] = ("default",)
     store_class: str | None = None
     prefix: str = "durable_"
@@ -106,6 +107,7 @@ class Settings:
 # stands here; whatever else begins with ``scheduler.`` is an error.
 _SETTINGS: Final[dict[str, tuple[str, Callable[[Any], Any], str]]] = {
     "combined": ("combined", read_flag, "true or false"),
+    "config_uri": ("config_uri", read_text, "the URI of this ini, such as %(__file__)s"),
     "queues": ("queues", read_queues, QUEUES),
     "jobstore.default.url": ("store_url", read_text, "a SQLAlchemy URL"),
     "jobstore.default.class": ("store_class", read_text, "a dotted name"),
@@ -265,6 +267,11 @@ def _check(settings: Settings) -> None:
             f"{PREFIX}executor = inline does not go with {PREFIX}producer = broker: what runs in the "
             "calling process has to be in the store, which it does not reach; expected thread, "
             "process or auto"
+        )
+    if settings.executor == "process" and settings.combined and settings.config_uri is None:
+        raise InvalidSetting(
+            f"{PREFIX}config_uri is missing: {PREFIX}executor = process starts processes that load "
+            f"the application from its ini; expected {PREFIX}config_uri = %(__file__)s"
         )
     needs_secret = {
         "producer": settings.producer == "broker",

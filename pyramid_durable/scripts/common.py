@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
-from pyramid.paster import bootstrap, setup_logging
 
+from ..bootstrapping import Ini, load_application
 from ..exceptions import DurableError
-from ..interfaces import IScheduler
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -54,22 +53,8 @@ def parse_vars(parser: argparse.ArgumentParser, texts: Sequence[str]) -> dict[st
 
 
 def load_registry(config_uri: str, config_vars: dict[str, str], script: str) -> Any:
-    """Configure logging and the application; returns its registry.
-
-    The application sees the command's name as ``__script__`` in its global settings, as with
-    Pyramid's own scripts. Nothing of the request it was loaded with stays current.
-    """
-    config_vars.setdefault("__script__", script)
-    setup_logging(config_uri, global_conf=config_vars)
-    environment = bootstrap(config_uri, options=config_vars)
-    environment["closer"]()
-    registry = environment["registry"]
-    if registry.queryUtility(IScheduler) is None:
-        raise CommandFailed(
-            f"{config_uri}: this application does not include pyramid_durable "
-            "(config.include('pyramid_durable'), or pyramid.includes in the ini)"
-        )
-    return registry
+    """Load the application under the command's name; see load_application."""
+    return load_application(Ini(uri=config_uri, variables=config_vars), script)
 
 
 def run_command(name: str, command: Callable[[], int]) -> int:

@@ -15,6 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from ..bootstrapping import Ini
 from ..checking import JOB, SCHEDULE, Check
 from ..daemon import Daemon
 from ..due import run_due
@@ -155,7 +156,8 @@ def _command(
     processes = options.processes or registry.getUtility(IScheduler).settings.processes
     if (processes > 1 or options.restart) and lifeline is None:
         return _supervise(registry, options, processes, argv)
-    return _serve(registry, options, lifeline)
+    ini = Ini(uri=config_uri, variables=config_vars)
+    return _serve(registry, options, lifeline, ini)
 
 
 def _migrate(registry: Any) -> int:
@@ -235,14 +237,14 @@ def _supervise(
     return DONE if supervisor.run() else FAILED
 
 
-def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None) -> int:
+def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None, ini: Ini) -> int:
     scheduler = registry.getUtility(IScheduler)
     # An application may start its combined daemon under every script: ours takes its place.
     scheduler.shutdown()
     label = scheduler.settings.id
     if lifeline is not None and label is not None:
         label = f"{label}:{lifeline.number}"
-    daemon = Daemon(registry, queues=options.queues, threads=options.threads, label=label)
+    daemon = Daemon(registry, queues=options.queues, threads=options.threads, label=label, ini=ini)
     registry.registerUtility(lambda registry: daemon, IDaemonFactory)
     stop = _stop_by_signal(daemon)
     # What is loaded by now stays: full collections need not walk the whole application each time,

@@ -290,22 +290,3 @@ def test_a_declared_schedule_with_large_arguments_is_an_error_at_start(site: Mak
             settings={"scheduler.max_args_size": "1KB"},
             configure=lambda config: config.add_cron_job("c", charge, hour=3, args=["x" * 1100]),
         )
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("timeout", "5s"),
-        ("executor", "process"),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_and_not_left_out(
-    small: Site, option: str, value: str
-) -> None:
-    with pytest.raises(InvalidJob, match=f"'{option}'.*not built yet"):
-        small.scheduler.add_async_job(charge, **{option: value})
-    with pytest.raises(InvalidJob, match=f"'{option}'.*not built yet"):
-        small.scheduler.add_jobs([{"func": charge}, {"func": charge, option: value}])
-    with pytest.raises(InvalidJob, match=f"'{option}'.*not built yet"):
-        small.scheduler.add_interval_job(charge, minutes=1, **{option: value})
-    assert small.jobs() == []
