@@ -61,9 +61,10 @@ def begin(ini: Ini, line: Connection) -> None:
     ``line`` is the tie to the daemon: it says who is to stop, and closes when the daemon is gone.
     """
     # A service manager or a terminal may signal all processes at once; the daemon then waits for
-    # what runs here, and ends this process when it is time.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # what runs here, and ends this process when it is time. (Handled, not ignored: programs that
+    # jobs start would ignore them too.)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: None)
     _end_with_parent()
     threading.Thread(target=_listen, args=(line,), name="durable-line", daemon=True).start()
     try:
