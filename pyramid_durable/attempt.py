@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -45,6 +45,7 @@ class Attempt:
         "_saved_userdata",
         "args",
         "as_of",
+        "begun",
         "claim",
         "current",
         "dbsession",
@@ -53,6 +54,7 @@ class Attempt:
         "guard",
         "kwargs",
         "manager",
+        "on_start",
         "request",
         "requests",
         "result",
@@ -69,11 +71,14 @@ class Attempt:
         started_at: datetime,
         as_of: datetime | None,
         delete_completed: bool,
+        on_start: Callable[[Claim], None] | None = None,
     ) -> None:
         self.claim = claim
         self.started_at = started_at
         self.as_of = as_of
         self.delete_completed = delete_completed
+        self.on_start = on_start
+        self.begun = False
         self.definition: Definition
         self.store: Any = None
         self.requests: JobRequests
@@ -103,6 +108,14 @@ class Attempt:
             reschedule=self._reschedule,
         )
         return self.current
+
+    def begin(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """The job's own code is next. What cannot be called with these arguments never starts."""
+        if self.on_start is not None:
+            if not _fits(func, args, kwargs):
+                return
+            self.on_start(self.claim)
+        self.begun = True
 
     def dump_result(self, max_size: int) -> str | None:
         """The result as text; None where there is none, or it cannot be kept.
@@ -257,10 +270,11 @@ def invoke(attempt: Attempt) -> Any:
         args = (attempt.request, *args)
     func = definition.func
     if definition.is_routine:
-        func, args = _routine(func, args, attempt.kwargs), ()
+        func, args = _routine(attempt, func, args), ()
         kwargs: Mapping[str, Any] = {}
     else:
         kwargs = attempt.kwargs
+        attempt.begin(func, args, kwargs)
     try:
         result = func(*args, **kwargs)
     except TypeError as error:
@@ -272,14 +286,15 @@ def invoke(attempt: Attempt) -> Any:
     return attempt.guard.run(result) if inspect.iscoroutine(result) else result
 
 
-def _routine(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _routine(attempt: Attempt, cls: Any, args: tuple[Any, ...]) -> Any:
     """Construct a routine and check it; returns its ``run``."""
     try:
-        routine = cls(*args, **kwargs)
+        routine = cls(*args, **attempt.kwargs)
     except (Cancel, JobTimeout):
         raise
     except Exception as error:
         raise BrokenJob(f"the constructor of {cls.__qualname__} failed: {error!r}") from error
+    attempt.begin(routine.run, (), {})
     check = getattr(routine, "check_validity", None)
     if check is not None and not check():
         raise Cancel("check_validity() said that it is not valid any more")
@@ -293,10 +308,15 @@ def _was_not_entered(
     trace = error.__traceback__
     if trace is None or trace.tb_next is not None:
         return False
+    return not _fits(func, args, kwargs)
+
+
+def _fits(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a function takes these arguments, as far as it tells."""
     try:
         inspect.signature(func).bind(*args, **kwargs)
     except TypeError:
-        return True
-    except ValueError:  # a function in C that tells no signature
         return False
-    return False
+    except ValueError:  # a function in C that tells no signature
+        return True
+    return True

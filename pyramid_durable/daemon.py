@@ -11,10 +11,11 @@ from typing import Any, Final
 from .bootstrapping import Ini
 from .clock import DurableScheduler
 from .declaring import Declaring
+from .endings import GiveBack, ending_of
 from .exceptions import InvalidSetting, StoreUnavailable
 from .executors import DurableThreadExecutor
 from .hearing import Hearing
-from .heartbeat import Heartbeat
+from .heartbeat import Heartbeat, default_label
 from .housekeeping import Housekeeper
 from .intake import Intake
 from .interfaces import IScheduler
@@ -22,10 +23,11 @@ from .jobstore import DurableJobStore
 from .outcomes import Outcome
 from .policies import is_noted_first
 from .processes import Processes
-from .recorder import GiveBack, Recorder
+from .recorder import Recorder
 from .records import SCHEDULED, Claim
 from .runner import Runner
 from .settings import checked_queues, import_setting
+from .telling import CUT_OFF, Telling
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +60,11 @@ class Daemon:
         settings = self._settings = self._scheduler.settings
         self.queues = checked_queues(queues, settings.queues)
         self._threads = threads or settings.threads
-        self._label = label or settings.id
+        self._name = label or settings.id or default_label()
         if ini is None and settings.config_uri is not None:
             ini = Ini(uri=settings.config_uri)
         self._ini = ini
+        self._telling = Telling(self._scheduler.listeners)
         self._closing = threading.Event()
         self._hurry = threading.Event()
         self.aps: DurableScheduler | None = None
@@ -94,6 +97,7 @@ class Daemon:
         self._listener = threading.Thread(target=self._listen, name="durable-listener", daemon=True)
         self._listener.start()
         self._housekeeper.start()
+        self._telling.daemon_started(self._name, self.queues)
         log.info(
             "daemon started: queues %s, %d threads",
             " ".join(self.queues),
@@ -103,14 +107,15 @@ class Daemon:
 
     def _make_parts(self, store: Any) -> None:
         settings = self._settings
-        self._runner = Runner(self._registry)
-        self._recorder = Recorder(store, poison_limit=settings.poison_limit)
-        self._housekeeper = Housekeeper(self._registry)
+        telling = self._telling
+        self._runner = Runner(self._registry, telling)
+        self._recorder = Recorder(store, poison_limit=settings.poison_limit, telling=telling)
+        self._housekeeper = Housekeeper(self._registry, telling)
         self._declaring = Declaring(store, lambda: self._scheduler.declared, lease=settings.lease)
         self._heart = Heartbeat(
             store,
             queues=self.queues,
-            label=self._label,
+            label=self._name,
             interval=settings.heartbeat,
             lease=settings.lease,
             poison_limit=settings.poison_limit,
@@ -120,8 +125,11 @@ class Daemon:
             revived=self._wake,
             declares=self._declaring.digest,
             beaten=self._declaring.ask_again,
+            rescued=telling.rescued,
         )
-        self._processes = Processes(self._scheduler, self._ini, may_start=self._heart.holds)
+        self._processes = Processes(
+            self._scheduler, self._ini, may_start=self._heart.holds, telling=telling
+        )
         self._executor = DurableThreadExecutor(
             self._perform, threads=self._threads, may_start=self._heart.holds
         )
@@ -132,6 +140,7 @@ class Daemon:
             owner=lambda: self._heart.incarnation,
             held=self._heart.held,
             poll_interval=settings.poll_interval,
+            claimed=telling.claimed,
         )
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -146,6 +155,7 @@ class Daemon:
             return True
         timeout = self._settings.shutdown_timeout if timeout is None else timeout
         log.info("daemon stopping", extra={"action": "daemon_stopping"})
+        self._telling.daemon_stopping(self._name, self.queues)
         self._closing.set()
         self._housekeeper.close()
         self._jobstore.close()
@@ -164,6 +174,7 @@ class Daemon:
         self._housekeeper.stop(LAST_WRITES)
         self._heart.stop()
         self._listener.join(LAST_WRITES)
+        self._telling.stop(LAST_WRITES)
         self.aps = None
         log.info("daemon stopped", extra={"action": "daemon_stopped"})
         return ended
@@ -197,13 +208,12 @@ class Daemon:
         if is_noted_first(claim) and not self._note_started(claim):
             outcome = Outcome(state=SCHEDULED, give_back=0.0)
         else:
+            self._telling.wait_for_room()
             outcome = (self._processes if apart else self._runner).run(claim, waited=waited)
-        if outcome.completion is not None:
-            self._recorder.add(outcome.completion)
-        elif outcome.give_back is not None:
-            self._recorder.add(
-                GiveBack(claim=claim, delay=outcome.give_back, crashed=outcome.crashed)
-            )
+        self._telling.ended(claim, outcome)
+        ending = ending_of(claim, outcome)
+        if ending is not None:
+            self._recorder.add(ending)
         return outcome
 
     def _note_started(self, claim: Claim) -> bool:
@@ -229,7 +239,9 @@ class Daemon:
     def _listen(self) -> None:
         commands = self._settings.producer == "broker"
         take = Intake(self._scheduler, wake=self._wake).take if commands else None
-        hearing = Hearing(wake=self._wake, take=take, print_jobs=self._print_jobs)
+        hearing = Hearing(
+            wake=self._wake, take=take, print_jobs=self._print_jobs, tell=self._telling.message
+        )
         broker = self._scheduler.broker
         broker.listen(
             self.queues, self._heart.incarnation, hearing, self._closing, commands=commands
@@ -259,4 +271,5 @@ class Daemon:
                 run.claim.id,
                 extra={"action": "cut_off", "job": run.claim.id, "queue": run.claim.queue},
             )
-            self._recorder.add(GiveBack(claim=run.claim))
+            reason = CUT_OFF if self._runner.has_begun(run.claim) else None
+            self._recorder.add(GiveBack(claim=run.claim, reason=reason))

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from .endings import GiveBack, ending_of, give_back
 from .exceptions import StoreUnavailable
 from .heartbeat import Heartbeat
 from .interfaces import IScheduler
@@ -16,8 +17,11 @@ from .records import BROKEN, EXPIRED, FAILED, SCHEDULED, Claim, JobInfo
 from .retry import Retry
 from .runner import Runner, is_ctrl_c
 from .settings import checked_queues
+from .telling import Telling
 
 log = logging.getLogger(__name__)
+
+CTRL_C: Final = "the command that ran it was interrupted"
 
 
 def run_due(
@@ -37,7 +41,8 @@ def run_due(
     scheduler = registry.getUtility(IScheduler)
     settings, store = scheduler.settings, scheduler.store
     queues = checked_queues(queues, settings.queues)
-    runner = Runner(registry)
+    telling = Telling(scheduler.listeners)
+    runner = Runner(registry, telling)
     heart = Heartbeat(
         store,
         queues=queues,
@@ -47,21 +52,27 @@ def run_due(
         poison_limit=settings.poison_limit,
         running=runner.running,
         cancel=runner.ask_to_cancel,
+        rescued=telling.rescued,
     )
     done: dict[str, JobInfo] = {}
     due_again: dict[str, datetime | None] = {}
     left: list[Claim] = []  # claimed for the next attempt
+    cut_short: Claim | None = None
     heart.start()
     try:
         while (claim := _claim_one(store, queues, heart.incarnation, now)) is not None:
             if claim.id in done:
                 left.append(claim)
                 continue
+            telling.claimed([claim])
             before = scheduler.get_job(claim.id)
             outcome = runner.run(claim, now=now, delete_completed=delete_completed)
+            telling.ended(claim, outcome, deleted=delete_completed)
             if outcome.error is not None and is_ctrl_c(outcome.error):
+                cut_short = claim if outcome.started else None
                 raise outcome.error
-            _record(store, settings, claim, outcome)
+            _record(store, settings, claim, outcome, telling)
+            telling.flush(None)
             if outcome.completion is not None:
                 due_again[claim.id] = outcome.completion.due_at
             if outcome.state == EXPIRED:
@@ -73,9 +84,10 @@ def run_due(
                 raise outcome.error
     finally:
         try:
-            _give_back(
-                store, heart.incarnation, [(claim, due_again.get(claim.id)) for claim in left]
-            )
+            pairs = [(claim, due_again.get(claim.id)) for claim in left]
+            unfinished = _give_back(store, heart.incarnation, pairs)
+            if cut_short is not None and (cut_short.id, cut_short.claim_no) in unfinished:
+                telling.given_back(cut_short, CTRL_C, 0.0)
         except StoreUnavailable as error:
             log.warning(
                 "claims cannot be given back (%s); others take them when the lease ends",
@@ -83,17 +95,22 @@ def run_due(
                 extra={"action": "give_back_failed"},
             )
         heart.stop()
+        telling.stop(None)
     return list(done.values())
 
 
-def _give_back(store: Any, owner: str, left: Sequence[tuple[Claim, datetime | None]]) -> None:
+def _give_back(
+    store: Any, owner: str, left: Sequence[tuple[Claim, datetime | None]]
+) -> set[tuple[str, int]]:
+    """Give back these, and what else is ours; returns the (id, claim_no) of the latter."""
     with store.begin() as connection:
         for claim, due_at in left:
             store.claims.release(connection, [claim], due_at=due_at)
         # What was claimed when an exception came in between, such as Ctrl-C.
-        unfinished = store.claims.owned(connection, owner)
+        unfinished: set[tuple[str, int]] = store.claims.owned(connection, owner)
         if unfinished:
             store.claims.release_owned(connection, owner, unfinished)
+    return unfinished
 
 
 def is_failure(outcome: Outcome) -> bool:
@@ -114,12 +131,11 @@ def _claim_one(store: Any, queues: Sequence[str], owner: str, now: datetime | No
     return claims[0] if claims else None
 
 
-def _record(store: Any, settings: Any, claim: Claim, outcome: Outcome) -> None:
-    with store.begin() as connection:
-        if outcome.crashed:
-            limit = settings.poison_limit
-            store.daemons.interrupt(connection, [claim], poison_limit=limit)
-        elif outcome.give_back is not None:
-            store.claims.release(connection, [claim], delay=outcome.give_back)
-        elif outcome.completion is not None:
-            store.completions.write(connection, [outcome.completion])
+def _record(store: Any, settings: Any, claim: Claim, outcome: Outcome, telling: Telling) -> None:
+    ending = ending_of(claim, outcome)
+    if isinstance(ending, GiveBack):
+        give_back(store, [ending], poison_limit=settings.poison_limit, telling=telling)
+    elif ending is not None:
+        with store.begin() as connection:
+            accepted = store.completions.write(connection, [ending])
+        telling.written([ending], accepted)

@@ -9,9 +9,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from .records import Claim, JobSpec, StoredJob
+
+class Described(Protocol):
+    """What describes a job: any of the records that do."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def func(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def max_attempts(self) -> int | None: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def schedule_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +51,7 @@ class EventJob:
     schedule_id: str | None = None
 
 
-def event_job(job: Claim | JobSpec | StoredJob, *, attempt: int = 0) -> EventJob:
+def event_job(job: Described, *, attempt: int = 0) -> EventJob:
     """The job of an event, from any of the records that describe it."""
     return EventJob(
         id=job.id,

@@ -16,7 +16,7 @@ class Hearing:
     """The broker's handler; called in the listener's thread.
 
     ``wake`` looks for due jobs; ``take`` stores commands, see Intake; ``print_jobs`` is for the
-    message of that name.
+    message of that name; ``tell`` passes every message on.
     """
 
     def __init__(
@@ -25,10 +25,12 @@ class Hearing:
         wake: Callable[[], None],
         take: Callable[[bytes], None] | None = None,
         print_jobs: Callable[[], None] = lambda: None,
+        tell: Callable[[str, str], None] = lambda text, queue: None,
     ) -> None:
         self._wake = wake
         self._take = take
         self._print_jobs = print_jobs
+        self._tell = tell
 
     def announced(self, queues: set[str]) -> None:
         """Jobs were stored for these queues."""
@@ -42,6 +44,7 @@ class Hearing:
             text,
             extra={"action": "message_received", "queue": queue},
         )
+        self._tell(text, queue)
         if text.strip() == PRINT_JOBS:
             self._print_jobs()
 

@@ -35,7 +35,8 @@ class Heartbeat:
     ``running`` gives the claims that have been running for longer than one beat, ``cancel`` is told
     the ids of those that are asked to stop, ``revived`` is called when the lease is held again.
     ``holding`` gives all claims in the daemon's hands, as (id, claim_no). ``declares`` is the digest of
-    the schedules that this daemon declares, ``beaten`` is called after each beat.
+    the schedules that this daemon declares, ``beaten`` is called after each beat, ``rescued`` is told
+    which jobs were taken from dead daemons.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Heartbeat:
         revived: Callable[[], None] = lambda: None,
         declares: str | None = None,
         beaten: Callable[[], None] = lambda: None,
+        rescued: Callable[[Sequence[Rescued]], None] = lambda jobs: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -69,6 +71,7 @@ class Heartbeat:
         self._revived = revived
         self._declares = declares
         self._beaten = beaten
+        self._rescued = rescued
         self._clock = clock
         self._held_until = float("-inf")
         self._lapsed_until = float("-inf")
@@ -139,6 +142,7 @@ class Heartbeat:
                 asked = self._store.jobs.cancel_requested(connection, ids)
         for job in rescued:
             note_rescue(job)
+        self._rescued(rescued)
         if asked:
             self._cancel(asked)
         if rescued:

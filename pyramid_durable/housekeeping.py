@@ -21,6 +21,7 @@ from .interfaces import IScheduler
 from .jobrequest import JobRequests
 from .settings import import_setting
 from .store.deliveries import Deliveries
+from .telling import SILENT, Telling
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Housekeeper:
     Raises InvalidSetting where the setting names nothing.
     """
 
-    def __init__(self, registry: Any) -> None:
+    def __init__(self, registry: Any, telling: Telling = SILENT) -> None:
+        self._telling = telling
         scheduler = registry.getUtility(IScheduler)
         self._store = scheduler.store
         self._every = scheduler.settings.housekeeping
@@ -104,6 +106,7 @@ class Housekeeper:
             began = time.monotonic()
             for batch in self._store.retention.remove(older_than=self._retention):
                 number += len(batch)
+                self._telling.removed(batch)
                 if self._stop.wait((time.monotonic() - began) * REST):
                     return number
                 began = time.monotonic()

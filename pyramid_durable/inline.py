@@ -9,19 +9,20 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
+from .endings import ending_of
 from .exceptions import StoreUnavailable
 from .heartbeat import Heartbeat, default_label
 from .interfaces import IScheduler
-from .outcomes import Outcome
-from .recorder import GiveBack, Recorder
+from .recorder import Recorder
 from .records import Claim
 from .runner import Runner
+from .telling import Telling
 
 log = logging.getLogger(__name__)
 
 LAST_WRITES: Final = 5.0
 """Seconds that the caller waits for how its jobs ended to be written: for a failover, not an
-outage. What is not written then is run again by a daemon."""
+outage. What is not written then is run again by a daemon. And as long for listeners."""
 
 _thread = threading.local()
 
@@ -69,8 +70,9 @@ class _Inline:
     def _work(self) -> None:
         scheduler = self.registry.getUtility(IScheduler)
         settings, store = scheduler.settings, scheduler.store
-        runner = Runner(self.registry)
-        recorder = Recorder(store, poison_limit=settings.poison_limit)
+        telling = Telling(scheduler.listeners)
+        runner = Runner(self.registry, telling)
+        recorder = Recorder(store, poison_limit=settings.poison_limit, telling=telling)
         heart = Heartbeat(
             store,
             queues=(),
@@ -80,6 +82,7 @@ class _Inline:
             poison_limit=settings.poison_limit,
             running=lambda: self._in_hand,
             cancel=runner.ask_to_cancel,
+            rescued=telling.rescued,
         )
         heart.start()
         recorder.start()
@@ -88,13 +91,20 @@ class _Inline:
                 ids = [self.waiting.popleft() for _ in range(len(self.waiting))]
                 with store.begin() as connection:
                     claims = store.claims.take_named(connection, heart.incarnation, ids)
-                self._run(claims, runner, recorder, heart)
+                telling.claimed(claims)
+                self._run(claims, runner, recorder, heart, telling)
         finally:
             recorder.stop(LAST_WRITES)
             heart.stop()
+            telling.stop(LAST_WRITES)
 
     def _run(
-        self, claims: Collection[Claim], runner: Runner, recorder: Recorder, heart: Heartbeat
+        self,
+        claims: Collection[Claim],
+        runner: Runner,
+        recorder: Recorder,
+        heart: Heartbeat,
+        telling: Telling,
     ) -> None:
         taken_at = time.monotonic()
         for claim in claims:
@@ -103,14 +113,10 @@ class _Inline:
             self._in_hand = (claim,)
             outcome = runner.run(claim, waited=time.monotonic() - taken_at)
             self._in_hand = ()
-            _record(recorder, claim, outcome)
-
-
-def _record(recorder: Recorder, claim: Claim, outcome: Outcome) -> None:
-    if outcome.completion is not None:
-        recorder.add(outcome.completion)
-    elif outcome.give_back is not None:
-        recorder.add(GiveBack(claim=claim, delay=outcome.give_back, crashed=outcome.crashed))
+            telling.ended(claim, outcome)
+            ending = ending_of(claim, outcome)
+            if ending is not None:
+                recorder.add(ending)
 
 
 def _note_left(error: Exception) -> None:

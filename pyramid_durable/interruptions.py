@@ -19,18 +19,23 @@ LOST_CONNECTION: Final = "8s2b"
 """SQLAlchemy's code of the error that follows a lost connection, where the job went on after it."""
 
 
-def interruption(error: BaseException, store: Any, *, on_store: bool) -> Outcome | None:
+def interruption(
+    error: BaseException, store: Any, *, on_store: bool, started: bool = False
+) -> Outcome | None:
     """The outcome of a job whose work the store's outage has cut short; None where it just failed.
 
     ``on_store`` tells whether the job's own session is on the store's database. Another database
-    that is away is the job's own affair: it may be away for good.
+    that is away is the job's own affair: it may be away for good. ``started``: its own code had been
+    reached.
 
     An outage costs the job nothing. Where the store is there all the same, only this connection was
     lost. The job itself may have brought that about, again and again, so it counts as a crash.
     """
     if not any(_is_outage(one, on_store) for one in _chain(error)):
         return None
-    return Outcome(state=SCHEDULED, error=error, give_back=PAUSE, crashed=store.works())
+    return Outcome(
+        state=SCHEDULED, error=error, give_back=PAUSE, crashed=store.works(), started=started
+    )
 
 
 def _is_outage(error: BaseException, on_store: bool) -> bool:

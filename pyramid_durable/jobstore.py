@@ -31,7 +31,8 @@ class DurableJobStore(BaseJobStore):
     What its loop calls never raises, since an exception there ends APScheduler's thread. For
     people it is there to be read; changes go through ``registry.scheduler``.
 
-    ``owner`` gives the incarnation to claim for, ``held`` tells whether its lease is held.
+    ``owner`` gives the incarnation to claim for, ``held`` tells whether its lease is held,
+    ``claimed`` is told what was claimed before anybody has it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class DurableJobStore(BaseJobStore):
         owner: Callable[[], str],
         held: Callable[[], bool],
         poll_interval: float,
+        claimed: Callable[[Sequence[Claim]], None] = lambda claims: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
@@ -52,6 +54,7 @@ class DurableJobStore(BaseJobStore):
         self._owner = owner
         self._held = held
         self._poll_interval = poll_interval
+        self._claimed = claimed
         self._clock = clock
         self._handed_out: set[str] = set()
         self._wake_at: datetime | None = None
@@ -156,6 +159,7 @@ class DurableJobStore(BaseJobStore):
             if suspect and not self._executor.is_quiet():
                 self._store.claims.release(connection, claims, delay=self._hush())
                 return ()
+        self._claimed(claims)
         return claims
 
     def _hush(self) -> float:

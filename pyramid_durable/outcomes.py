@@ -23,12 +23,17 @@ from .records import (
     Claim,
     Completion,
 )
-from .retry import Cancel, decide_retry
+from .retry import Cancel, Retry, decide_retry
 from .times import parse_date, utcnow
 
 LONGEST_ERROR: Final = 16_000
 """Characters of one traceback that are kept: the head says where it began, the tail what it was."""
 HEAD_OF_ERROR: Final = 4_000
+
+LONGEST_REASON: Final = 200
+"""Characters of an exception's message that are said in a reason: it is one line."""
+
+ASKED_FOR: Final = "it asked for another attempt"
 
 KEPT_ERRORS: Final = 50
 """Attempts whose tracebacks are kept, the latest ones: the row is written anew at each attempt."""
@@ -54,7 +59,8 @@ class Outcome:
     ``state`` is the job's, ``scheduled`` for another attempt. ``completion`` is None where nothing
     is to be written any more: it was committed with the job's own transaction, or the claim was
     lost. ``give_back`` is set where the attempt does not count: the seconds until it is due again.
-    With ``crashed`` it counts against the poison limit, as if its daemon had died.
+    With ``crashed`` it counts against the poison limit, as if its daemon had died; ``started`` tells
+    whether the job's own code had been reached by then.
     """
 
     state: str
@@ -63,6 +69,7 @@ class Outcome:
     completion: Completion | None = None
     give_back: float | None = None
     crashed: bool = False
+    started: bool = False
 
 
 def too_late(claim: Claim, now: datetime) -> str | None:
@@ -243,6 +250,17 @@ def with_error(errors: str | None, text: str) -> str:
     except ValueError:
         before = [str(errors)]
     return json.dumps([*before, shortened(text)][-KEPT_ERRORS:])
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Why an attempt did not succeed, in a line."""
+    if error is None or isinstance(error, Retry):
+        return ASKED_FOR
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ""
+    if len(text) > LONGEST_REASON:
+        text = f"{text[:LONGEST_REASON]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def shortened(text: str) -> str:

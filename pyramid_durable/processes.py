@@ -24,6 +24,7 @@ from .outcomes import Outcome, broken, note, raised
 from .records import RUNNING, SCHEDULED, Claim
 from .retry import Cancel
 from .stopping import ASKED_TO_STOP, CANCEL_GRACE, timeout_text
+from .telling import SILENT, Telling
 
 if TYPE_CHECKING:
     from .process_child import Report
@@ -59,12 +60,14 @@ class Processes:
         ini: Ini | None,
         *,
         may_start: Callable[[Claim], bool],
+        telling: Telling = SILENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scheduler = scheduler
         self._settings = scheduler.settings
         self._ini = None if ini is None else ini.absolute()
         self._may_start = may_start
+        self._telling = telling
         self._clock = clock
         self._rng = Random()
         self._lock = threading.Lock()
@@ -169,8 +172,13 @@ class Processes:
     def _look(self, run: _Run, begun: bool) -> None:
         """End the process of a job whose time is up, some time after it was told so."""
         now = self._clock()
-        if run.timeout is not None and begun and run.timeout_at == math.inf:
-            run.timeout_at = now + run.timeout + HARD_GRACE
+        if begun and not run.begun:
+            run.begun = True
+            if run.timeout is not None:
+                run.timeout_at = now + run.timeout + HARD_GRACE
+            tell = self._telling.starting()
+            if tell is not None:
+                tell(run.claim)
         if now < min(run.timeout_at, run.stop_at) or run.child is None:
             return
         if run.verdict is None:
@@ -264,6 +272,7 @@ class _Run:
         self.began = began
         self.timeout: float | None = claim.options.get("timeout")
         self.timeout_at = self.stop_at = math.inf
+        self.begun = False
         self.child: Child | None = None
         self.verdict: Exception | None = None
         self.is_cut_off = False

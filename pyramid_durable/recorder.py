@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from .endings import Ending, GiveBack, fence_of, give_back, size_of
 from .exceptions import StoreUnavailable
-from .records import FAILED, Claim, Completion
+from .records import FAILED, Completion
+from .telling import SILENT, Telling
 
 log = logging.getLogger(__name__)
 
@@ -38,35 +39,6 @@ DOUBTFUL: Final = 3
 """Failures in a row, while the store takes other writes, after which a batch itself is to blame."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GiveBack:
-    """A claim to be given back, due again after ``delay`` seconds.
-
-    It had not started, or counts as if it had not; where it was ``crashed`` it runs again at once
-    and that counts against the poison limit, as when its daemon dies.
-    """
-
-    claim: Claim
-    delay: float = 0.0
-    crashed: bool = False
-
-
-Ending = Completion | GiveBack
-
-
-def fence_of(ending: Ending) -> tuple[str, int]:
-    """The claim an ending is about, as (id, claim_no)."""
-    about = ending.claim if isinstance(ending, GiveBack) else ending
-    return about.id, about.claim_no
-
-
-def size_of(ending: Ending) -> int:
-    """The characters of an ending's texts."""
-    if isinstance(ending, GiveBack):
-        return 0
-    return sum(len(text or "") for text in (ending.result, ending.errors, ending.userdata))
-
-
 class Recorder:
     """Takes endings from any thread and writes them; none is lost while the process lives.
 
@@ -75,9 +47,10 @@ class Recorder:
     take is replaced by a failure that says so.
     """
 
-    def __init__(self, store: Any, *, poison_limit: int) -> None:
+    def __init__(self, store: Any, *, poison_limit: int, telling: Telling = SILENT) -> None:
         self._store = store
         self._poison_limit = poison_limit
+        self._telling = telling
         # An Event in the queue is set when all before it is written; None ends the thread.
         self._queue: SimpleQueue[Ending | threading.Event | None] = SimpleQueue()
         self._hurry = threading.Event()
@@ -213,6 +186,7 @@ class Recorder:
     def _write(self, completions: Sequence[Completion]) -> None:
         with self._store.begin() as connection:
             accepted = self._store.completions.write(connection, completions)
+        self._telling.written(completions, accepted)
         if len(accepted) == len(completions):
             return
         for completion in completions:
@@ -232,20 +206,13 @@ class Recorder:
         extra = {"action": "completion_unwritable", "job": completion.id}
         if substitute == completion:
             log.critical("job %s: its end cannot be stored: %s", completion.id, name, extra=extra)
+            self._telling.written(completions, ())
             return True
         log.error("job %s: its end cannot be stored as it is: %s", completion.id, name, extra=extra)
         return self._record([substitute])
 
     def _release(self, given_back: Sequence[GiveBack]) -> None:
-        by_delay: dict[float, list[Claim]] = defaultdict(list)
-        crashed: list[Claim] = []
-        for ending in given_back:
-            (crashed if ending.crashed else by_delay[ending.delay]).append(ending.claim)
-        with self._store.begin() as connection:
-            for delay, claims in by_delay.items():
-                self._store.claims.release(connection, claims, delay=delay)
-            if crashed:
-                self._store.daemons.interrupt(connection, crashed, poison_limit=self._poison_limit)
+        give_back(self._store, given_back, poison_limit=self._poison_limit, telling=self._telling)
 
     def _note_away(self, error: StoreUnavailable) -> None:
         if not self._away:

@@ -27,6 +27,7 @@ from .retry import IGNORE, OK, RETRY, Retry
 from .serializers import Serializer, stored_serializer
 from .settings import import_setting
 from .stopping import Stopper
+from .telling import SILENT, Telling
 from .working_dir import working_dir
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ class Runner:
     ``run`` never raises: what a job raises is part of its outcome.
     """
 
-    def __init__(self, registry: Any) -> None:
+    def __init__(self, registry: Any, telling: Telling = SILENT) -> None:
+        self._telling = telling
         self._scheduler = registry.getUtility(IScheduler)
         self._settings = self._scheduler.settings
         self._store = self._scheduler.store
@@ -85,6 +87,7 @@ class Runner:
             started_at=claim.claimed_at + timedelta(seconds=waited),
             as_of=now,
             delete_completed=delete_completed,
+            on_start=self._telling.starting(),
         )
         outcome: Outcome | None = None
         try:
@@ -111,6 +114,11 @@ class Runner:
     def running(self) -> list[Claim]:
         """The claims whose code is running."""
         return [attempt.claim for attempt in self._running.copy().values()]
+
+    def has_begun(self, claim: Claim) -> bool:
+        """Whether the job's own code has been reached, and has not returned."""
+        attempt = self._running.get(claim.id)
+        return attempt is not None and attempt.claim is claim and attempt.begun
 
     # The steps, in their order. One that returns an outcome is the last.
 
@@ -206,9 +214,10 @@ class Runner:
                 pass
             except Exception:
                 log.exception("job %s: rolling back failed", attempt.claim.id)
+        started = attempt.begun
         if is_ctrl_c(error):
-            return Outcome(state=SCHEDULED, error=error, give_back=0.0)
-        return interruption(error, self._store, on_store=on_store) or raised(
+            return Outcome(state=SCHEDULED, error=error, give_back=0.0, started=started)
+        return interruption(error, self._store, on_store=on_store, started=started) or raised(
             attempt.claim,
             error,
             started_at=attempt.started_at,

@@ -25,6 +25,8 @@ from .interfaces import IDaemonFactory, IRunInline, IScheduler
 from .job_infos import Infos
 from .job_specs import SpecMaker
 from .joining import News
+from .listeners import Listeners
+from .listening import Listening
 from .outbox import Outbox, StoreOutbox
 from .publishing import CommandEnlister
 from .records import ScheduleSpec
@@ -53,7 +55,7 @@ class _Process:
 
 
 @implementer(IScheduler)
-class Scheduler(Facade):
+class Scheduler(Facade, Listening):
     """``registry.scheduler``: finds the current request by itself; opens nothing until it is used.
 
     Safe in many threads, and in processes that are forked from one that has used it.
@@ -62,6 +64,7 @@ class Scheduler(Facade):
     def __init__(self, registry: Any) -> None:
         self.registry = registry
         self.aliases: dict[str, str] = {}
+        self.listeners = Listeners(registry)
         self._declarations: list[tuple[str, Call, Any, dict[str, Any]]] = []
         self._processes: dict[int, _Process] = {}
 
@@ -284,7 +287,7 @@ class Scheduler(Facade):
                 process.daemon = None
 
 
-class BoundScheduler(Facade):
+class BoundScheduler(Facade, Listening):
     """``request.scheduler``: the scheduler's verbs, bound to this request's transaction."""
 
     def __init__(self, scheduler: Scheduler, request: Any) -> None:

@@ -14,6 +14,7 @@ from ..interfaces import IScheduler
 from ..records import ENDED, STATES
 from ..settings import checked_queues
 from ..store.retention import PURGED
+from ..telling import Telling
 from ..times import parse_duration
 from .common import (
     DONE,
@@ -199,7 +200,13 @@ def _purge(scheduler: Any, options: argparse.Namespace) -> None:
     batches = scheduler.store.retention.remove(
         older_than=older_than, states=options.state or PURGED, queue=options.queue
     )
-    print(f"{sum(map(len, batches))} jobs removed.")
+    telling = Telling(scheduler.listeners)
+    number = 0
+    for batch in batches:
+        number += len(batch)
+        telling.removed(batch)
+    telling.stop(None)
+    print(f"{number} jobs removed.")
 
 
 def _counts(scheduler: Any) -> dict[str, dict[str, int]]:

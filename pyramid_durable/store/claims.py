@@ -167,7 +167,7 @@ class Claims:
         self._put_off(connection, twins)
         kept, given_back = claim_alone(claims)
         if given_back:
-            self.release(connection, given_back)
+            self._unclaim(connection, given_back)
         return kept
 
     def _claim_due(
@@ -302,6 +302,13 @@ class Claims:
             .values(self._free(due_at or (self._db.soon(delay) if delay else c.run_at)))
         )
         return connection.execute(statement).rowcount
+
+    def _unclaim(self, connection: Connection, claims: Iterable[Claim]) -> None:
+        """Undo claims of this very transaction: nobody ever had them, and their numbers are free."""
+        c = self._job.c
+        statement = update(self._job).where(c.id.in_([claim.id for claim in claims]))
+        values = {**self._free(c.run_at), "claim_no": c.claim_no - 1}
+        connection.execute(statement.values(values))
 
     def _free(self, due_at: Any) -> dict[str, Any]:
         return {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}

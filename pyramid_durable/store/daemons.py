@@ -40,14 +40,24 @@ class Rescued:
     """A job taken from a daemon, or a process, that is gone.
 
     It waits again, unless it ``ended`` as failed, when it was its last allowed crash, or as
-    ``cancelled``, when it had been asked to stop.
+    ``cancelled``, when it had been asked to stop. ``started`` tells whether its attempt was known to
+    have; otherwise this is no crash of it. ``attempt`` counts the attempts used up, which a crash
+    does not add to.
     """
 
     id: str
+    name: str | None
+    func: str
     queue: str
+    kind: str
+    group: str | None
+    schedule_id: str | None
+    attempt: int
+    max_attempts: int | None
     owner: str
     claim_no: int
     crashes: int
+    started: bool
     ended: bool
     cancelled: bool = False
 
@@ -203,10 +213,18 @@ class Daemons:
         connection.execute(update(self._job).where(self._job.c.id == row.id, *fence).values(values))
         return Rescued(
             id=row.id,
+            name=row.name,
+            func=row.func,
             queue=row.queue,
+            kind=row.kind,
+            group=row.group_name,
+            schedule_id=row.schedule_id,
+            attempt=row.attempt,
+            max_attempts=row.max_attempts,
             owner=row.owner,
             claim_no=row.claim_no,
             crashes=crashes,
+            started=started,
             ended=ended,
             cancelled=asked,
         )

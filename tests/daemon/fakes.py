@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.records import SUCCEEDED, Claim, Completion
-from pyramid_durable.store import Look
+from pyramid_durable.store import Look, Rescued
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
 
@@ -58,6 +58,26 @@ def claim(id="job", **changes):
 def completion(id="job", **changes):
     fields = {"id": id, "owner": "me", "claim_no": 1, "state": SUCCEEDED, "attempt": 1}
     return Completion(**{**fields, "started_at": NOON, **changes})
+
+
+def rescued(id="job", **changes):
+    fields = {
+        "id": id,
+        "name": None,
+        "func": "pkg.mod:func",
+        "queue": "default",
+        "kind": "async",
+        "group": None,
+        "schedule_id": None,
+        "attempt": 0,
+        "max_attempts": 1,
+        "owner": "gone",
+        "claim_no": 1,
+        "crashes": 1,
+        "started": True,
+        "ended": False,
+    }
+    return Rescued(**{**fields, **changes})
 
 
 class Clock:
@@ -126,6 +146,7 @@ class FakeStore:
 
     def interrupt(self, connection, claims, *, poison_limit):
         self.interrupted.extend(claims)
+        return [rescued(each.id, claim_no=each.claim_no) for each in claims]
 
     def mark_started(self, connection, claims):
         self.started.extend(claims)

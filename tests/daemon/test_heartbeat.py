@@ -2,14 +2,8 @@ import pytest
 
 from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.heartbeat import Heartbeat, default_label
-from pyramid_durable.store import Rescued
 
-from .fakes import Clock, FakeStore, claim, eventually
-
-
-def rescued(id):
-    fields = {"queue": "default", "owner": "gone", "claim_no": 1, "crashes": 1, "ended": False}
-    return Rescued(id=id, **fields)
+from .fakes import Clock, FakeStore, claim, eventually, rescued
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@ import threading
 
 import pytest
 
+from pyramid_durable.endings import GiveBack
 from pyramid_durable.exceptions import StoreUnavailable
-from pyramid_durable.recorder import LARGEST_TEXT, GiveBack, Recorder
+from pyramid_durable.recorder import LARGEST_TEXT, Recorder
 from pyramid_durable.records import FAILED
 
 from .fakes import FakeStore, claim, completion, eventually

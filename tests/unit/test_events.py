@@ -77,7 +77,7 @@ def test_the_job_of_an_event() -> None:
         id="1", owner="me", claim_no=1, func="a:b", payload="", codec="json", queue="mail",
         name="mine", kind="cron", priority=5, run_at=NOON, claimed_at=NOON, attempt=1,
         max_attempts=3, crashes=0, group=None, schedule_id="s", fire_at=NOON, userdata=None,
-        errors=None, options={},
+        errors=None, started=True, options={},
     )  # fmt: skip
     assert event_job(claim, attempt=2) == EventJob(
         id="1", name="mine", func="a:b", queue="mail", kind="cron", attempt=2, max_attempts=3,
