@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .definitions import TriggerBehavior
+from .exceptions import BrokenJob
 from .json_values import MARK, Unserializable, encode
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ COMPARES: Final = BINDS_WAITING | BINDS_SUCCESS | {LAST_ONLY}
 
 SETTLED: Final = BINDS_SUCCESS | {LAST_ONLY}
 """Behaviors that are looked at once more when a job is claimed."""
+
+JSON_NAME: Final = "json"
 
 KEY_OPTION: Final = "key"
 """Where a job's uniqueness key stands among its options: it outlives the columns that bind."""
@@ -63,6 +66,39 @@ def uniqueness_key(
         [_form(value, serializer) for value in args],
         {name: _form(value, serializer) for name, value in kwargs.items()},
     ]
+    return _digest(ref, group, forms)
+
+
+def stored_key(ref: str, payload: str, serializer: Serializer, group: str | None) -> str:
+    """The uniqueness key of a call that is stored already, as ``serializer`` wrote it.
+
+    Raises BrokenJob where it cannot be read.
+    """
+    if serializer.name != JSON_NAME:
+        args, kwargs = serializer.load_call(payload)
+        return uniqueness_key(ref, args, kwargs, serializer, group)
+    # The forms stand in the text; to make values of them would import the classes they name.
+    try:
+        forms = _ordered(json.loads(payload))
+    except ValueError as error:
+        raise BrokenJob(f"the stored arguments cannot be read: {error}") from error
+    return _digest(ref, group, forms)
+
+
+def keys_of(
+    behavior: str | None, group: str | None, make_key: Callable[[], str]
+) -> tuple[str | None, str | None]:
+    """A job's key and its unique one, None where it has none.
+
+    The jobs of a group have a key whatever their behavior: another's may look for them.
+    """
+    if group is None and behavior not in COMPARES:
+        return None, None
+    key = make_key()
+    return key, key if behavior in BINDS_WAITING else None
+
+
+def _digest(ref: str, group: str | None, forms: Any) -> str:
     whose = f"definition {ref}" if group is None else f"group {group}"
     text = f"{whose}\0{_text(forms)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from .changes import CHANGE_VERBS, Change
 from .exceptions import InvalidCommand
 from .records import JobSpec, ScheduleSpec
 from .spec_json import spec_from_json, spec_to_json
@@ -14,15 +14,7 @@ STORE: Final = "store"
 """The verb of commands with items to store, in the order of the calls that asked for them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cancellation:
-    """A job to cancel, or a schedule to end; with ``queue`` only there."""
-
-    id: str
-    queue: str | None = None
-
-
-Item = JobSpec | ScheduleSpec | Cancellation
+Item = JobSpec | ScheduleSpec | Change
 
 
 def items_to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -35,7 +27,7 @@ def _to_json(item: Item) -> dict[str, Any]:
         return {"job": spec_to_json(item)}
     if isinstance(item, ScheduleSpec):
         return {"schedule": spec_to_json(item)}
-    return {"cancel": item.id, "queue": item.queue}
+    return {"change": spec_to_json(item)}
 
 
 def items_from_json(found: Any) -> list[Item]:
@@ -51,11 +43,17 @@ def _from_json(found: Any) -> Item:
             return spec_from_json(JobSpec, found["job"])
         if found.keys() == {"schedule"}:
             return spec_from_json(ScheduleSpec, found["schedule"])
-        if found.keys() == {"cancel", "queue"}:
-            id, queue = found["cancel"], found["queue"]
-            if isinstance(id, str) and (queue is None or isinstance(queue, str)):
-                return Cancellation(id=id, queue=queue)
+        if found.keys() == {"change"}:
+            return _known(spec_from_json(Change, found["change"]))
     raise InvalidCommand(
-        "an item is no job, no schedule and no cancellation: is the daemon older than the web "
-        "process?"
+        "an item is no job, no schedule and no change: is the daemon older than the web process?"
     )
+
+
+def _known(change: Change) -> Change:
+    if change.verb not in CHANGE_VERBS:
+        raise InvalidCommand(
+            f"a change's verb is {change.verb!r}, expected one of {', '.join(CHANGE_VERBS)}: is the "
+            "daemon older than the web process?"
+        )
+    return change

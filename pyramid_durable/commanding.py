@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from .broker import Broker
-from .command_items import STORE, Cancellation, Item, items_to_json
+from .changes import Change
+from .command_items import STORE, Item, items_to_json
 from .commands import encode
 from .exceptions import BrokerUnavailable, InvalidCommand, InvalidJob
 from .records import DATE, JobSpec, ScheduleSpec
@@ -56,9 +57,9 @@ class CommandOutbox:
             "(scheduler.producer = broker); expected 'thread', 'process' or 'auto'"
         )
 
-    def cancel(self, id: str, queue: str | None) -> bool:
-        """Ask for it; whether there is anything to cancel only the daemon will know."""
-        self.items.append(Cancellation(id=id, queue=queue))
+    def change(self, change: Change) -> bool:
+        """Ask for it; whether there is anything to change only the daemon will know."""
+        self.items.append(_timed_change(change, utcnow()))
         return True
 
 
@@ -70,6 +71,14 @@ def _timed(job: JobSpec, now: datetime) -> JobSpec:
     if job.kind != DATE or job.run_at is not None:
         return job
     return replace(job, run_at=now + timedelta(seconds=job.delay))
+
+
+def _timed_change(change: Change, now: datetime) -> Change:
+    """A new date that is relative counts from the call too."""
+    if "delay" not in change.changes:
+        return change
+    run_at = now + timedelta(seconds=change.changes["delay"])
+    return replace(change, changes={"run_at": run_at.isoformat()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +141,7 @@ class Sender:
                 raise
 
     def _queue_of(self, item: Item, queues: dict[str, str]) -> str:
-        if isinstance(item, Cancellation):
+        if isinstance(item, Change):
             # With the job that this transaction asked for: another queue's message may overtake.
             return item.queue or queues.get(item.id) or self._default_queue
         return item.job.queue if isinstance(item, ScheduleSpec) else item.queue
@@ -152,7 +161,7 @@ class Sender:
 
 
 def _size_of(item: Item) -> int:
-    if isinstance(item, Cancellation):
-        return OVERHEAD
+    if isinstance(item, Change):
+        return OVERHEAD + sum(len(str(value)) for value in item.changes.values())
     job = item.job if isinstance(item, ScheduleSpec) else item
     return len(job.payload) + len(job.userdata or "") + OVERHEAD

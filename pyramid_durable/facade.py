@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from .calls import Call, spec_call
+from .changing import Changing
 from .enqueue import is_in_transaction
 from .exceptions import DurableError, InvalidJob, InvalidQueue
 from .interfaces import IRunDue
-from .job_infos import upcoming
+from .looking import Looking
 from .placing import place
-from .records import ASYNC, CRON, INTERVAL, STATES, JobInfo, JobSpec, ScheduleInfo
-from .times import get_zone, parse_date, utcnow
-from .triggers import fire_times
-
-if TYPE_CHECKING:
-    from .scheduler import Scheduler
+from .records import ASYNC, CRON, INTERVAL, JobInfo, JobSpec
+from .times import parse_date, utcnow
 
 Args = Sequence[Any] | None
 Kwargs = Mapping[str, Any] | None
 
 
-class Facade(ABC):
-    """What can be asked of the scheduler. Each verb joins the transaction of ``_request()``.
+class Facade(Looking, Changing):
+    """What can be asked of the scheduler. Each verb joins the transaction of its request.
+
+    What is added stands here; Looking has what is asked, Changing what becomes of it.
 
     Every ``add_*`` returns the id. Inside a transaction the job exists exactly if the transaction
     commits; outside one, at once.
@@ -34,13 +31,6 @@ class Facade(ABC):
     Raises InvalidJob for what cannot be stored, InvalidQueue for an unknown queue, TypeError for
     an unknown option, DuplicateJob for an id that is taken, StoreUnavailable.
     """
-
-    @property
-    @abstractmethod
-    def _scheduler(self) -> Scheduler: ...
-
-    @abstractmethod
-    def _request(self) -> Any: ...
 
     def add_async_job(
         self,
@@ -158,87 +148,6 @@ class Facade(ABC):
                 ids[number] = made[-1].id
             place(self._scheduler, self._request(), outbox, jobs, made)
         return ids
-
-    def cancel_job(self, id: str, queue: str | None = None) -> bool:
-        """Cancel a job that waits, ask one that runs to stop, end a schedule.
-
-        With ``queue`` only there. True if it changed anything; an unknown id is no error.
-        """
-        with self._scheduler.outbox(self._request()) as outbox:
-            return outbox.cancel(str(id), queue)
-
-    def get_job(self, id: str) -> JobInfo | None:
-        """The job as it is now, None if there is none by that id."""
-        scheduler = self._scheduler
-        with scheduler.reading(self._request()) as connection:
-            job = scheduler.store.jobs.get(connection, str(id))
-        return None if job is None else scheduler.infos.job(job)
-
-    def get_jobs(
-        self,
-        queue: str | None = None,
-        state: str | Collection[str] | None = None,
-        func: Any = None,
-        group: str | None = None,
-        limit: int | None = None,
-        *,
-        schedule_id: str | None = None,
-        offset: int = 0,
-    ) -> list[JobInfo]:
-        """The jobs that match, newest first. ``state`` is one or several of records.STATES.
-
-        Raises InvalidJob for a state that does not exist.
-        """
-        for name in [state] if isinstance(state, str) else state or ():
-            if name not in STATES:
-                raise InvalidJob(f"state {name!r} does not exist; there are: {', '.join(STATES)}")
-        scheduler = self._scheduler
-        with scheduler.reading(self._request()) as connection:
-            jobs = scheduler.store.jobs.list(
-                connection,
-                queue=queue,
-                state=state,
-                func=None if func is None else scheduler.specs.reference(func),
-                group=group,
-                schedule_id=schedule_id,
-                limit=limit,
-                offset=offset,
-            )
-        return [scheduler.infos.job(job) for job in jobs]
-
-    def get_schedules(
-        self, queue: str | None = None, limit: int | None = None
-    ) -> list[ScheduleInfo]:
-        """The schedules, by id."""
-        scheduler = self._scheduler
-        with scheduler.reading(self._request()) as connection:
-            found = scheduler.store.schedules.list(connection, queue=queue, limit=limit)
-        return [scheduler.infos.schedule(schedule) for schedule in found]
-
-    def next_run_times(
-        self, id_or_kind: str, count: int = 10, after: Any = None, **trigger: Any
-    ) -> list[datetime]:
-        """The next ``count`` fire times after ``after`` (default: now), in the schedule's zone.
-
-        Of a schedule by id, or of a trigger: ``("cron", crontab="0 3 * * *", timezone=...)``.
-        Raises InvalidJob where there is no such schedule.
-        """
-        scheduler = self._scheduler
-        now = utcnow()
-        start = now if after is None else parse_date(after, now=now, zone=scheduler.settings.zone)
-        if id_or_kind in (CRON, INTERVAL):
-            made = scheduler.specs.trigger(id_or_kind, trigger, now=now)
-            return [
-                time.astimezone(get_zone(made.timezone)) for time in fire_times(made, start, count)
-            ]
-        with scheduler.reading(self._request()) as connection:
-            schedule = scheduler.store.schedules.get(connection, id_or_kind)
-        if schedule is None:
-            raise InvalidJob(
-                f"there is no schedule {id_or_kind!r}; expected the id of one, or {CRON!r} or "
-                f"{INTERVAL!r} with the fields of a trigger"
-            )
-        return upcoming(schedule, start, count)
 
     def send_message(self, text: str, queue: str | None = None) -> None:
         """Send ``text`` to every living daemon of ``queue`` (default: the default queue).

@@ -136,6 +136,7 @@ class Heartbeat:
                 )
             self._give_back_unheld(connection)
             self._note_started(connection, running)
+            self._store.job_changes.sweep(connection)
             asked: Collection[str] = ()
             if running:
                 ids = [claim.id for claim in running]

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .allowing import NOT_REGISTERED
 from .behaviors import KEY_OPTION
-from .command_items import STORE, Cancellation, Item, items_from_json
+from .changes import Change
+from .command_items import STORE, Item, items_from_json
 from .commands import Command, decode
-from .exceptions import DuplicateJob, InvalidCommand
+from .exceptions import BrokenJob, DuplicateJob, InvalidCommand
+from .joining import News
+from .outbox import StoreOutbox
 from .records import JobSpec, ScheduleSpec
 from .serializers import JSONSerializer, PickleSerializer
 from .store.deliveries import Deliveries
@@ -53,12 +56,12 @@ class Intake:
             return
         try:
             items = self._items(command)
-            is_new = self._keep(command.id, items)
+            news = self._keep(command.id, items)
         except InvalidCommand as error:
             _refuse(f"command {command.id}", len(body), error, body=command.body)
             return
-        if is_new:
-            self._tell(command.id, items)
+        if news is not None:
+            self._tell(command.id, items, news)
         else:
             log.debug(
                 "command %s came again, and is stored already",
@@ -74,10 +77,10 @@ class Intake:
             )
         items = items_from_json(self._plain(command.body))
         for item in items:
-            job = _job_of(item)
-            if job is not None and job.codec not in self._codecs:
+            about = item.job if isinstance(item, ScheduleSpec) else item
+            if about.codec is not None and about.codec not in self._codecs:
                 raise InvalidCommand(
-                    f"job {job.id}: its arguments are written with {job.codec!r}, expected one of "
+                    f"job {item.id}: its arguments are written with {about.codec!r}, expected one of "
                     f"{', '.join(sorted(self._codecs))}: scheduler.serializer must be the same for "
                     "web processes and daemons"
                 )
@@ -97,18 +100,20 @@ class Intake:
         except Exception as error:
             raise InvalidCommand(f"its body cannot be unpickled: {type(error).__name__}") from error
 
-    def _keep(self, id: str, items: Sequence[Item]) -> bool:
+    def _keep(self, id: str, items: Sequence[Item]) -> News | None:
+        """Store a command; returns where it changed something, None if it came again."""
+        news = News()
         with self._deliveries.receive(id) as connection:
             if connection is None:
-                return False
+                return None
             for kind, group in groupby(items, type):
                 if kind is JobSpec:
                     self._add_jobs(connection, list(group))
                 elif kind is ScheduleSpec:
                     self._add_schedules(connection, group)
                 else:
-                    self._cancel(connection, group)
-        return True
+                    self._change(connection, group, news)
+        return news
 
     def _add_jobs(self, connection: Connection, jobs: Sequence[Any]) -> None:
         plain = [job for job in jobs if not _may_conflict(job)]
@@ -134,18 +139,31 @@ class Intake:
             except DuplicateJob as error:
                 _drop("schedule", schedule.id, schedule.job.queue, error)
 
-    def _cancel(self, connection: Connection, cancellations: Iterable[Any]) -> None:
-        for one in cancellations:
-            if self._store.jobs.cancel(connection, one.id, one.queue):
-                continue
-            if not self._store.schedules.cancel(connection, one.id, one.queue):
-                log.info(
-                    "nothing to cancel by the id %s",
+    def _change(self, connection: Connection, changes: Iterable[Any], news: News) -> None:
+        outbox = StoreOutbox(self._store, connection, news, self._scheduler.changer)
+        for one in changes:
+            about = {"job": one.id, "queue": one.queue}
+            try:
+                changed = outbox.change(one)
+            # What a verb refuses, and what a change from another version does not have.
+            except (ValueError, TypeError, LookupError, BrokenJob) as error:
+                log.warning(
+                    "%s of %s is not done: %s",
+                    one.verb,
                     one.id,
-                    extra={"action": "nothing_to_cancel", "job": one.id, "queue": one.queue},
+                    error,
+                    extra={"action": "change_dropped", **about},
+                )
+                continue
+            if not changed:
+                log.info(
+                    "nothing to %s by the id %s",
+                    one.verb,
+                    one.id,
+                    extra={"action": f"nothing_to_{one.verb}", **about},
                 )
 
-    def _tell(self, id: str, items: Sequence[Item]) -> None:
+    def _tell(self, id: str, items: Sequence[Item], news: News) -> None:
         """Let the daemons know, and people of what will not run as it is."""
         jobs = [job for job in map(_job_of, items) if job is not None]
         log.debug(
@@ -166,12 +184,12 @@ class Intake:
                 )
         self._wake()
         # The other daemons have room where this one may have none.
-        self._scheduler.broker.announce({job.queue for job in jobs})
+        self._scheduler.broker.announce(news.queues.union([job.queue for job in jobs]))
 
 
 def _job_of(item: Item) -> JobSpec | None:
     """The job, or the pattern of a schedule's jobs."""
-    if isinstance(item, Cancellation):
+    if isinstance(item, Change):
         return None
     return item.job if isinstance(item, ScheduleSpec) else item
 

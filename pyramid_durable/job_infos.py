@@ -63,6 +63,7 @@ class Infos:
             schedule_id=job.schedule_id,
             expires_at=_expiry(job.options.get("expires"), job.run_at),
             daemon=job.daemon,
+            paused=job.paused,
         )
 
     def schedule(self, schedule: StoredSchedule) -> ScheduleInfo:

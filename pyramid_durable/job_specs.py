@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from .behaviors import BINDS_WAITING, COMPARES, KEY_OPTION, uniqueness_key
+from .behaviors import KEY_OPTION, keys_of, uniqueness_key
 from .calls import Call
 from .definitions import Definition, TriggerBehavior, describe, is_allowed
 from .exceptions import InvalidJob, InvalidQueue
@@ -256,12 +256,14 @@ class SpecMaker:
         behavior, group = options.get("behavior"), options.get("group")
         if behavior == TriggerBehavior.DELETE_AFTER_PROCESSING.name:
             fields["options"]["delete_after"] = True
-        if group is None and behavior not in COMPARES:
-            return
-        key = uniqueness_key(fields["func"], args, kwargs, self._serializer, group)
-        fields["options"][KEY_OPTION] = key
-        if behavior in BINDS_WAITING:
-            fields["waiting_key"] = key
+        key, waiting_key = keys_of(
+            behavior,
+            group,
+            lambda: uniqueness_key(fields["func"], args, kwargs, self._serializer, group),
+        )
+        if key is not None:
+            fields["options"][KEY_OPTION] = key
+            fields["waiting_key"] = waiting_key
 
 
 def _times(trigger: Trigger, start_date: Any, options: Mapping[str, Any], at_once: bool) -> str:

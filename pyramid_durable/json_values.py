@@ -252,8 +252,11 @@ def _is_state(cls: type, attribute: str) -> bool:
 def entity_ref(value: Any) -> EntityRef | None:
     """The reference to a persistent mapped object; None for what is not mapped.
 
+    One that was read without being loaded is a reference already, as JobInfo shows it.
     Raises Unserializable for one that is not in the database.
     """
+    if isinstance(value, EntityRef):
+        return value
     state = sqlalchemy.inspect(value, raiseerr=False)
     if not isinstance(state, InstanceState):
         return None

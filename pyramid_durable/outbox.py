@@ -1,4 +1,4 @@
-"""Where the scheduler's verbs put what they are asked for: into the store (web, jobs)."""
+"""Where the scheduler's verbs put what they are asked for: into the store (web, jobs, intake)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
+from .changed import Changer
+from .changes import (
+    CANCEL,
+    MODIFY,
+    PAUSE,
+    PAUSE_QUEUE,
+    REMOVE,
+    RESCHEDULE,
+    RESUME,
+    RESUME_QUEUE,
+    RETRY,
+    RUN,
+    Change,
+)
 from .joining import News
 from .records import JobSpec, ScheduleSpec
 from .store import Store
@@ -15,6 +29,9 @@ from .store import Store
 HEAD_START: Final = 2.0
 """Seconds for which daemons leave a new inline job alone: for the rest of the caller's transaction
 and its claim. It is due then for whoever finds it, should the caller not live to run it."""
+
+WAKING: Final = (RESUME, RUN, RETRY, MODIFY, RESCHEDULE, RESUME_QUEUE)
+"""Verbs after which something may be due earlier than the daemons think."""
 
 
 class Outbox(Protocol):
@@ -29,17 +46,21 @@ class Outbox(Protocol):
     def add_inline(self, jobs: Sequence[JobSpec]) -> None:
         """Keep new jobs that this process runs itself, when they are committed."""
 
-    def cancel(self, id: str, queue: str | None) -> bool:
-        """Cancel a job or end a schedule; tells whether that changed anything."""
+    def change(self, change: Change) -> bool:
+        """Change something that is stored; tells whether that made a difference."""
 
 
 class StoreOutbox:
-    """Writes into the store, on the connection of the caller's transaction."""
+    """Writes into the store, on the connection of the caller's transaction.
 
-    def __init__(self, store: Store, connection: Connection, news: News) -> None:
+    ``news`` is filled with what is to be told; ``changer`` knows what modifying means.
+    """
+
+    def __init__(self, store: Store, connection: Connection, news: News, changer: Changer) -> None:
         self._store = store
         self._connection = connection
         self._news = news
+        self._changer = changer
 
     def now(self) -> datetime:
         return self._store.now(self._connection)
@@ -58,7 +79,65 @@ class StoreOutbox:
         self._store.jobs.hold(self._connection, ids, HEAD_START)
         self._news.add(News(inline=ids))
 
-    def cancel(self, id: str, queue: str | None) -> bool:
-        return self._store.jobs.cancel(self._connection, id, queue) or self._store.schedules.cancel(
-            self._connection, id, queue
-        )
+    def change(self, change: Change) -> bool:
+        """Change the job of that id, else the schedule.
+
+        Raises what the verb does for a change that is not possible: InvalidJob, DuplicateJob,
+        TypeError.
+        """
+        if change.verb in (PAUSE_QUEUE, RESUME_QUEUE):
+            paused = change.verb == PAUSE_QUEUE
+            turned = self._store.queues.set_paused(self._connection, change.id, paused)
+            queue = change.id if turned else None
+        elif change.verb == CANCEL:
+            return self._cancel(change)
+        else:
+            queue = self._of_job(change) or self._of_schedule(change)
+        if queue is not None and change.verb in WAKING:
+            self._news.queues.add(queue)
+        return queue is not None
+
+    def _cancel(self, change: Change) -> bool:
+        about = (self._connection, change.id, change.queue)
+        return self._store.jobs.cancel(*about) or self._store.schedules.cancel(*about)
+
+    def _of_job(self, change: Change) -> str | None:
+        """Change a job; returns its queue, None where there was nothing to change."""
+        jobs, changer, changes = self._store.job_changes, self._changer, change.changes
+        about = (self._connection, change.id)
+        if change.verb == MODIFY:
+            return jobs.rewrite(
+                *about, lambda job: changer.modified_job(job, changes, change.codec)
+            )
+        if change.verb == RESCHEDULE:
+            return jobs.rewrite(*about, lambda job: changer.rescheduled_job(job, changes))
+        verbs = {
+            PAUSE: jobs.pause,
+            RESUME: jobs.resume,
+            RUN: jobs.run,
+            RETRY: jobs.retry,
+            REMOVE: jobs.remove,
+        }
+        return verbs[change.verb](*about)
+
+    def _of_schedule(self, change: Change) -> str | None:
+        """Change a schedule; returns its queue, None where there was nothing to change."""
+        schedules, changer, changes = self._store.schedule_changes, self._changer, change.changes
+        about = (self._connection, change.id)
+        if change.verb == MODIFY:
+            return schedules.rewrite(
+                *about,
+                lambda old, now: changer.modified_schedule(old, changes, change.codec, now),
+            )
+        if change.verb == RESCHEDULE:
+            return schedules.rewrite(
+                *about, lambda old, now: changer.rescheduled_schedule(old, changes, now)
+            )
+        verbs = {
+            PAUSE: schedules.pause,
+            RESUME: schedules.resume,
+            RUN: schedules.run,
+            REMOVE: schedules.remove,
+        }
+        verb = verbs.get(change.verb)
+        return None if verb is None else verb(*about)

@@ -26,16 +26,25 @@ before it starts."""
 COALESCED = "coalesced"
 OVERLAP = "overlap"
 REFUSED = "refused"
+PAUSED = "paused"
+
+PAUSE_LIMIT = 10_000
+"""Fire times that a pause may have missed and still be counted, in a tenth of a second: it is a
+request that resumes a schedule. Beyond it the account says "at least"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passed:
-    """Fire times that became no job: how many, the first and the last of them, and why."""
+    """Fire times that became no job: how many, the first and the last of them, and why.
+
+    With ``more`` there were more of them than were counted, up to ``last``.
+    """
 
     reason: str
     number: int
     first: datetime
     last: datetime
+    more: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +96,26 @@ def plan_fires(
     return FirePlan(
         fires=tuple(fires), passed=tuple(passed), next_at=at, iterations_left=iterations_left
     )
+
+
+def plan_resume(
+    trigger: Trigger,
+    *,
+    next_run_at: datetime,
+    now: datetime,
+    end_date: datetime | None,
+    iterations_left: int | None,
+) -> FirePlan:
+    """Decide how a paused schedule goes on: none of the fire times up to ``now`` becomes a job."""
+    times, at = _due_times(trigger, next_run_at, now, end_date, PAUSE_LIMIT)
+    more = at is not None and at <= now
+    if more:
+        at = trigger.next_after(now)
+    passed: tuple[Passed, ...] = ()
+    if times:
+        last = now if more else times[-1]
+        passed = (Passed(reason=PAUSED, number=len(times), first=times[0], last=last, more=more),)
+    return FirePlan(fires=(), passed=passed, next_at=at, iterations_left=iterations_left)
 
 
 def _due_times(

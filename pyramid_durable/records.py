@@ -194,6 +194,7 @@ class StoredJob:
     userdata: str | None
     progress: Progress | None
     cancel_requested: bool
+    paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,6 +246,7 @@ class JobInfo:
     schedule_id: str | None
     expires_at: datetime | None
     daemon: str | None
+    paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,3 +267,26 @@ class ScheduleInfo:
     iterations_left: int | None
     start_date: datetime | None
     end_date: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueStats:
+    """How one queue is doing. ``jobs`` has the number of jobs in each state that occurs.
+
+    ``oldest_due`` is for how many seconds the job that has waited longest has been due, by the
+    store's clock; None where none is due. ``daemons`` is the number of living ones that serve it.
+    """
+
+    name: str
+    paused: bool
+    jobs: Mapping[str, int]
+    oldest_due: float | None
+    daemons: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """How the scheduler is doing, queue by queue; ``daemons`` is the number of living ones."""
+
+    queues: Mapping[str, QueueStats]
+    daemons: int

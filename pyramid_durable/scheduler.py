@@ -17,6 +17,8 @@ from zope.interface import implementer
 from .allowing import Allowed
 from .broker import Broker
 from .calls import Call
+from .change_requests import ChangeMaker
+from .changed import Changer
 from .commanding import Sender
 from .enqueue import Enlister
 from .exceptions import DurableError, InvalidJob, InvalidSetting
@@ -92,6 +94,16 @@ class Scheduler(Facade, Listening):
     def specs(self) -> SpecMaker:
         """What turns calls into records for the store."""
         return SpecMaker(self.settings, self.serializer, self.aliases)
+
+    @cached_property
+    def change_maker(self) -> ChangeMaker:
+        """What turns calls that change something into Changes."""
+        return ChangeMaker(self.settings, self.serializer, self.specs)
+
+    @cached_property
+    def changer(self) -> Changer:
+        """What applies Changes to what is stored."""
+        return Changer(self.settings, self.serializer)
 
     @cached_property
     def infos(self) -> Infos:
@@ -182,7 +194,7 @@ class Scheduler(Facade, Listening):
                 yield outbox
             return
         with self._enlister.writing(request) as (connection, news):
-            yield StoreOutbox(self.store, connection, news)
+            yield StoreOutbox(self.store, connection, news, self.changer)
 
     def reading(self, request: Any) -> contextlib.AbstractContextManager[Connection]:
         """A connection that sees what the request's transaction has written so far; DurableError
@@ -248,7 +260,7 @@ class Scheduler(Facade, Listening):
 
     def _forget(self) -> None:
         """Read the settings anew at the next use: they may change until the commit is over."""
-        read = ("settings", "serializer", "specs", "infos", "allowed")
+        read = ("settings", "serializer", "specs", "infos", "allowed", "change_maker", "changer")
         for name in (*read, "_enlister", "_commands"):
             self.__dict__.pop(name, None)
 

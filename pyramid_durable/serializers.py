@@ -227,7 +227,7 @@ def _sign(secret: bytes, body: bytes) -> str:
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
         # Few values are mapped; the rest must not pay for the question.
-        if not hasattr(value, "_sa_instance_state"):
+        if not hasattr(value, "_sa_instance_state") and not isinstance(value, EntityRef):
             return None
         ref = entity_ref(value)
         return None if ref is None else (ref.cls, ref.pk)

@@ -1,4 +1,4 @@
-"""JobSpec and ScheduleSpec as JSON values, for commands (web and daemon)."""
+"""JobSpec, ScheduleSpec and Change as JSON values, for commands (web and daemon)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
+from .changes import Change
 from .exceptions import InvalidCommand
 from .records import JobSpec, ScheduleSpec
 
-Spec = TypeVar("Spec", JobSpec, ScheduleSpec)
+Spec = TypeVar("Spec", JobSpec, ScheduleSpec, Change)
 
 NOT_FROM_OUTSIDE: Final = ("declared", "generation", "times")
 """Fields that a command cannot set: schedules are declared by a daemon's own configuration."""
 
 
-def spec_to_json(spec: JobSpec | ScheduleSpec) -> dict[str, Any]:
+def spec_to_json(spec: JobSpec | ScheduleSpec | Change) -> dict[str, Any]:
     """JSON values from which spec_from_json makes an equal spec; defaults are left out."""
     found: dict[str, Any] = {}
     for field in fields(spec):
@@ -38,7 +39,7 @@ def _to_json(value: Any) -> Any:
 
 
 def spec_from_json(kind: type[Spec], found: Any) -> Spec:
-    """Make the JobSpec or ScheduleSpec that spec_to_json wrote.
+    """Make the JobSpec, ScheduleSpec or Change that spec_to_json wrote.
 
     Raises InvalidCommand where a field is unknown, missing, or of another type.
     """
@@ -91,5 +92,5 @@ def _types_of(hint: Any) -> tuple[type, ...]:
 
 
 _HINTS: Final[dict[Any, dict[str, Any]]] = {
-    kind: get_type_hints(kind) for kind in (JobSpec, ScheduleSpec)
+    kind: get_type_hints(kind) for kind in (JobSpec, ScheduleSpec, Change)
 }

@@ -1,13 +1,10 @@
-"""pjobs: looking at an application's jobs, and cancelling them, from a shell."""
+"""pjobs: looking at an application's jobs, schedules and queues, and changing them, from a shell."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..interfaces import IScheduler
@@ -25,44 +22,88 @@ from .common import (
     parse_vars,
     run_command,
 )
+from .showing import (
+    export_jobs,
+    show_daemons,
+    show_jobs,
+    show_one,
+    show_queues,
+    show_schedules,
+    show_stats,
+)
 
 NAME = "pjobs"
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog=NAME, description="Look at the jobs of an application.")
+    parser = argparse.ArgumentParser(
+        prog=NAME, description="Look at the jobs of an application, and change them."
+    )
     add_config_arguments(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="jobs, newest first")
-    listing.add_argument("-q", "--queue", help="of this queue only")
-    listing.add_argument("-s", "--state", choices=STATES, help="in this state only")
-    listing.add_argument("-f", "--func", help="of this function only")
+    _add_filters(listing)
     listing.add_argument("-n", "--limit", type=int, default=50, help="at most (default: 50)")
-    listing.set_defaults(run=_list)
+    listing.set_defaults(run=show_jobs)
 
-    show = commands.add_parser("show", help="one job, with its arguments and errors")
+    show = commands.add_parser("show", help="one job, with its arguments and errors, or schedule")
     show.add_argument("id")
-    show.set_defaults(run=_show)
+    show.set_defaults(run=show_one)
 
     schedules = commands.add_parser("schedules", help="schedules and when they fire next")
     schedules.add_argument("-q", "--queue", help="of this queue only")
-    schedules.set_defaults(run=_schedules)
+    schedules.set_defaults(run=show_schedules)
 
     queues = commands.add_parser("queues", help="queues, with the number of jobs in each state")
-    queues.set_defaults(run=_queues)
+    queues.set_defaults(run=show_queues)
 
     daemons = commands.add_parser("daemons", help="the daemons that are running")
-    daemons.set_defaults(run=_daemons)
+    daemons.set_defaults(run=show_daemons)
 
-    stats = commands.add_parser("stats", help="the number of jobs in each state")
-    stats.set_defaults(run=_stats)
+    stats = commands.add_parser("stats", help="jobs in each state, the oldest due one, daemons")
+    stats.set_defaults(run=show_stats)
 
+    export = commands.add_parser("export", help="jobs as JSON, one a line, newest first")
+    _add_filters(export)
+    export.set_defaults(run=export_jobs)
+
+    _add_changes(commands)
+    for command in commands.choices.values():
+        add_config_vars(command)
+    return parser
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-q", "--queue", help="of this queue only")
+    command.add_argument("-s", "--state", choices=STATES, help="in this state only")
+    command.add_argument("-f", "--func", help="of this function only")
+
+
+def _add_changes(commands: Any) -> None:
     cancel = commands.add_parser("cancel", help="cancel a job, or end a schedule")
     cancel.add_argument("id")
     cancel.add_argument("-q", "--queue", help="only if it is in this queue")
     cancel.set_defaults(run=_cancel)
+
+    for name, run, help in (
+        ("pause", _pause, "keep a job from starting, a schedule from firing, or a whole queue"),
+        ("resume", _resume, "let a paused job, schedule or queue go on"),
+    ):
+        command = commands.add_parser(name, help=help)
+        command.add_argument("id", nargs="?", help="of a job or schedule")
+        command.add_argument("-q", "--queue", help="the queue, instead of an id")
+        command.set_defaults(run=run)
+
+    for name, run, help in (
+        ("run", _run, "make a waiting job due now; of a schedule, make one job more"),
+        ("retry", _retry, "let a job that ended without success wait again"),
+        ("remove", _remove, "delete a job, or a schedule"),
+    ):
+        command = commands.add_parser(name, help=help)
+        command.add_argument("id")
+        command.set_defaults(run=run)
 
     purge = commands.add_parser("purge", help="remove ended jobs now")
     purge.add_argument(
@@ -81,10 +122,6 @@ def make_parser() -> argparse.ArgumentParser:
     purge.add_argument("-q", "--queue", help="of this queue only")
     purge.set_defaults(run=_purge)
 
-    for command in commands.choices.values():
-        add_config_vars(command)
-    return parser
-
 
 def age(text: str) -> float:
     """Read a duration, in seconds."""
@@ -98,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 for a failure. Wrong usage exits with 2."""
     parser = make_parser()
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if options.command in ("pause", "resume"):
+        _read_target(parser, options)
     config_vars = parse_vars(parser, options.config_vars)
 
     def command() -> int:
@@ -110,82 +149,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(NAME, command)
 
 
-def _list(scheduler: Any, options: argparse.Namespace) -> None:
-    jobs = scheduler.get_jobs(
-        queue=options.queue, state=options.state, func=options.func, limit=options.limit
-    )
-    rows = (
-        (job.id, job.state, job.queue, _time(job.run_at), f"{job.attempt}", job.name)
-        for job in jobs
-    )
-    _table(("ID", "STATE", "QUEUE", "RUN AT", "TRIES", "NAME"), rows)
-
-
-def _show(scheduler: Any, options: argparse.Namespace) -> None:
-    job = scheduler.get_job(options.id)
-    if job is None:
-        raise CommandFailed(f"there is no job {options.id!r}")
-    errors = job.errors
-    for name, value in asdict(job).items():
-        if name not in ("error", "errors"):
-            print(f"{name + ':':<15}{_shown(value)}")
-    for number, error in enumerate(errors, 1):
-        print(f"\nerror of attempt {number} of {len(errors)}:\n{error.rstrip()}")
-
-
-def _schedules(scheduler: Any, options: argparse.Namespace) -> None:
-    rows = (
-        (
-            schedule.id,
-            schedule.queue,
-            "paused" if schedule.paused else _time(schedule.next_run_at),
-            _time(schedule.last_run_at),
-            json.dumps(dict(schedule.trigger), default=str),
-            schedule.func,
-        )
-        for schedule in scheduler.get_schedules(queue=options.queue)
-    )
-    _table(("ID", "QUEUE", "NEXT", "LAST", "TRIGGER", "FUNCTION"), rows)
-
-
-def _queues(scheduler: Any, options: argparse.Namespace) -> None:
-    counts = _counts(scheduler)
-    names = [*scheduler.settings.queues, *sorted(set(counts) - {*scheduler.settings.queues})]
-    rows = (
-        (name, *(str(counts.get(name, {}).get(state, 0)) for state in STATES)) for name in names
-    )
-    _table(("QUEUE", *(state.upper() for state in STATES)), rows)
-
-
-def _daemons(scheduler: Any, options: argparse.Namespace) -> None:
-    with scheduler.store.read() as connection:
-        daemons = scheduler.store.daemons.list(connection)
-        now = scheduler.store.now(connection)
-    rows = (
-        (
-            daemon.label,
-            daemon.host,
-            str(daemon.pid),
-            " ".join(daemon.queues),
-            "-" if daemon.generation is None else str(daemon.generation),
-            _time(daemon.started_at),
-            f"{(now - daemon.heartbeat_at).total_seconds():.0f} s ago",
-        )
-        for daemon in daemons
-    )
-    _table(("DAEMON", "HOST", "PID", "QUEUES", "GENERATION", "STARTED", "HEARTBEAT"), rows)
-
-
-def _stats(scheduler: Any, options: argparse.Namespace) -> None:
-    counts = _counts(scheduler).values()
-    for state in STATES:
-        print(f"{state:<10} {sum(queue.get(state, 0) for queue in counts)}")
+def _read_target(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Either an id or a queue; beside a queue, what looks like an id is a key=value."""
+    if options.queue is None:
+        if options.id is None:
+            parser.error("expected the id of a job or schedule, or -q QUEUE")
+    elif options.id is not None:
+        if "=" not in options.id:
+            parser.error(f"{options.id!r}: expected either an id or -q QUEUE, not both")
+        options.config_vars = [options.id, *options.config_vars]
 
 
 def _cancel(scheduler: Any, options: argparse.Namespace) -> None:
-    if not scheduler.cancel_job(options.id, options.queue):
-        raise CommandFailed(f"there is nothing to cancel by the id {options.id!r}")
-    print(f"{options.id} cancelled.")
+    done = scheduler.cancel_job(options.id, options.queue)
+    _report(done, options.id, "cancelled", "cancel")
+
+
+def _pause(scheduler: Any, options: argparse.Namespace) -> None:
+    _turn(options, "pause", "paused", scheduler.pause_job, scheduler.pause_queue)
+
+
+def _resume(scheduler: Any, options: argparse.Namespace) -> None:
+    _turn(options, "resume", "resumed", scheduler.resume_job, scheduler.resume_queue)
+
+
+def _turn(
+    options: argparse.Namespace,
+    verb: str,
+    past: str,
+    of_job: Callable[[str], bool],
+    of_queue: Callable[[str], bool],
+) -> None:
+    if options.queue is None:
+        _report(of_job(options.id), options.id, past, verb)
+    elif of_queue(options.queue):
+        print(f"queue {options.queue} {past}.")
+    else:
+        state = "paused already" if verb == "pause" else "not paused"
+        raise CommandFailed(f"queue {options.queue!r} is {state}")
+
+
+def _run(scheduler: Any, options: argparse.Namespace) -> None:
+    _report(scheduler.run_job(options.id), options.id, "is due now", "run")
+
+
+def _retry(scheduler: Any, options: argparse.Namespace) -> None:
+    _report(scheduler.retry_job(options.id), options.id, "waits again", "retry")
+
+
+def _remove(scheduler: Any, options: argparse.Namespace) -> None:
+    running = scheduler.get_job(options.id)
+    stops = running is not None and running.state == "running"
+    past = "is asked to stop, and removed then" if stops else "removed"
+    _report(scheduler.remove_job(options.id), options.id, past, "remove")
 
 
 def _purge(scheduler: Any, options: argparse.Namespace) -> None:
@@ -209,26 +225,10 @@ def _purge(scheduler: Any, options: argparse.Namespace) -> None:
     print(f"{number} jobs removed.")
 
 
-def _counts(scheduler: Any) -> dict[str, dict[str, int]]:
-    with scheduler.store.read() as connection:
-        counts: dict[str, dict[str, int]] = scheduler.store.jobs.counts(connection)
-    return counts
-
-
-def _time(at: datetime | None) -> str:
-    return "-" if at is None else at.astimezone().isoformat(" ", "seconds")
-
-
-def _shown(value: Any) -> str:
-    return _time(value) if isinstance(value, datetime) else str(value)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        cells = (f"{text:<{width}}" for text, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+def _report(done: bool, id: str, past: str, verb: str) -> None:
+    if not done:
+        raise CommandFailed(f"there is nothing to {verb} by the id {id!r}")
+    print(f"{id} {past}.")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,15 @@ from .completions import Completions
 from .daemons import DaemonInfo, Daemons, Rescued
 from .database import Database
 from .generations import Generations, Standing
+from .job_changes import JobChanges
 from .jobs import Jobs
 from .migrate import ensure_schema, migrate
+from .queues import Queues
 from .retention import Retention
+from .schedule_changes import ScheduleChanges
 from .schedules import Schedules
 from .settling import Settling
+from .stats import Stats
 from .survey import Survey
 
 
@@ -35,6 +39,10 @@ class Store(Database):
         self.daemons = Daemons(self)
         self.survey = Survey(self)
         self.retention = Retention(self)
+        self.job_changes = JobChanges(self)
+        self.schedule_changes = ScheduleChanges(self, self.jobs)
+        self.queues = Queues(self)
+        self.stats = Stats(self)
 
     def migrate(self) -> None:
         """Bring the tables up to date; several processes may do so at once."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
-from ..policies import COALESCED, OVERLAP, REFUSED, FirePlan, Passed
+from ..policies import COALESCED, OVERLAP, PAUSED, REFUSED, FirePlan, Passed
 from ..records import EXPIRED, JobSpec
 from ..times import new_id
 from .database import Database
@@ -18,6 +18,7 @@ WHY: Final = {
     COALESCED: "coalesced into the latest of them, which was due as well",
     OVERLAP: "the schedule's earlier jobs had not ended (max_instances)",
     REFUSED: "their behavior refused them, an equal job waits or has succeeded",
+    PAUSED: "the schedule was paused",
 }
 
 
@@ -47,6 +48,7 @@ class Accounts:
                     number=known.number + passed.number,
                     first=known.first,
                     last=passed.last,
+                    more=known.more or passed.more,
                 )
                 changes = self._said(pattern, grown)
                 connection.execute(
@@ -66,6 +68,7 @@ class Accounts:
             number=said["number"],
             first=datetime.fromisoformat(said["first"]),
             last=datetime.fromisoformat(said["last"]),
+            more=said.get("more", False),
         )
 
     def _open(self, connection: Connection, pattern: JobSpec, passed: Passed) -> str:
@@ -91,8 +94,9 @@ class Accounts:
 
     def _said(self, pattern: JobSpec, passed: Passed) -> dict[str, Any]:
         first, last = passed.first.isoformat(), passed.last.isoformat()
+        at_least = "at least " if passed.more else ""
         text = (
-            f"{passed.number} fire time{'s' if passed.number > 1 else ''} between {first} and "
+            f"{at_least}{passed.number} fire time{'s' if passed.number > 1 else ''} between {first} and "
             f"{last} made no job: {WHY[passed.reason]}"
         )
         account = {
@@ -100,6 +104,7 @@ class Accounts:
             "number": passed.number,
             "first": first,
             "last": last,
+            **({"more": True} if passed.more else {}),
         }
         options = dump_options({**pattern.options, "passed": account})
         return {"options": options, "errors": json.dumps([text])}

@@ -14,6 +14,7 @@ from ..policies import claim_alone
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .cancels import Cancels
 from .database import Database
+from .queues import is_active
 from .rows import CLAIM_NAMES, to_claim
 from .schedules import Schedules
 from .settling import Settling, by_pause
@@ -118,6 +119,7 @@ class Claims:
             self._db.dialect.now().label("now"),
             select(func.min(schedule.due_at))
             .where(schedule.queue.in_(queues), schedule.due_at.is_not(None))
+            .where(is_active(self._db.tables, schedule.queue))
             .scalar_subquery(),
         ]
         for name in queues:
@@ -201,8 +203,8 @@ class Claims:
         over are: cancelled and running ones, what another daemon is claiming, and the jobs of
         paused queues.
         """
-        c, queue = self._job.c, self._db.tables.queue.c
-        waiting = (c.due_at.is_not(None), c.queue.not_in(select(queue.name).where(queue.paused)))
+        c = self._job.c
+        waiting = (c.due_at.is_not(None), is_active(self._db.tables, c.queue))
         claims: Sequence[Claim] = []
         for part, started in ((ids[:1], True), (ids[1:], False)):
             if not part:
@@ -240,6 +242,8 @@ class Claims:
         picked = (
             select(c.id)
             .where(c.queue == queue, c.priority == priority, c.due_at <= now)
+            # Once more: it may have been paused since the look.
+            .where(is_active(self._db.tables, literal(queue)))
             .order_by(c.due_at)
             .limit(limit)
         )

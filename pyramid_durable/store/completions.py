@@ -115,7 +115,7 @@ class Completions:
         gone = connection.execute(delete(self._job).where(c.id == completion.id, *fence))
         if gone.rowcount != 1:
             return False
-        for beside in (self._db.tables.progress, self._db.tables.cancel):
+        for beside in self._db.tables.beside:
             connection.execute(delete(beside).where(beside.c.job_id == completion.id))
         return True
 

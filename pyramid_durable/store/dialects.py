@@ -71,6 +71,8 @@ class StoreDialect:
     skip_locked: ClassVar[bool] = True
     update_returning: ClassVar[bool] = True
     local_clock: ClassVar[bool] = False
+    partial_indexes: ClassVar[bool] = True
+    errors_end_transaction: ClassVar[bool] = False
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Return the arguments of ``create_engine`` for the store's own engine."""
@@ -157,6 +159,7 @@ class StoreDialect:
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
+    errors_end_transaction = True
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         options = super().engine_options(url)
@@ -264,6 +267,7 @@ class MariaDB(StoreDialect):
     update_returning = False
     locks_exactly = False
     asks_first = True
+    partial_indexes = False
     now_sql = "UTC_TIMESTAMP(6)"
     after_sql = "TIMESTAMPADD(MICROSECOND, {seconds} * 1000000, UTC_TIMESTAMP(6))"
 

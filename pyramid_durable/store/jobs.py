@@ -13,7 +13,6 @@ from sqlalchemy import (
     Double,
     Select,
     delete,
-    func,
     select,
     text,
     update,
@@ -180,9 +179,8 @@ class Jobs:
         return number
 
     def _forget(self, connection: Connection, ids: Collection[str]) -> None:
-        progress = self._db.tables.progress
-        connection.execute(delete(progress).where(progress.c.job_id.in_(ids)))
-        self._cancels.forget(connection, ids)
+        for table in self._db.tables.beside:
+            connection.execute(delete(table).where(table.c.job_id.in_(ids)))
 
     def get(self, connection: Connection, id: str) -> StoredJob | None:
         """Return the job, or None when there is none by that id."""
@@ -198,10 +196,14 @@ class Jobs:
         func: str | None = None,
         group: str | None = None,
         schedule_id: str | None = None,
+        before: str | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> list[StoredJob]:
-        """Return the jobs that match, newest first (ids of the application's own: by id)."""
+        """Return the jobs that match, newest first (ids of the application's own: by id).
+
+        ``before`` begins behind that id, so that pages neither overlap nor cost more and more.
+        """
         c = self._table.c
         question = self._question().order_by(c.id.desc()).offset(offset).limit(limit)
         if offset and limit is None:
@@ -214,6 +216,8 @@ class Jobs:
         for column, value in (*equals, (c.schedule_id, schedule_id)):
             if value is not None:
                 question = question.where(column == value)
+        if before is not None:
+            question = question.where(c.id < before)
         return [to_stored_job(row) for row in connection.execute(question)]
 
     def _question(self) -> Select[Any]:
@@ -240,6 +244,8 @@ class Jobs:
         ended = ended_values(CANCELLED, self._db.dialect.now())
         waiting = update(self._table).where(*here, c.state == SCHEDULED).values(ended)
         if connection.execute(waiting).rowcount:
+            paused = self._db.tables.pause
+            connection.execute(delete(paused).where(paused.c.job_id == id))
             return True
         runs = connection.execute(select(c.id).where(*here, c.state == RUNNING)).one_or_none()
         if runs is None:
@@ -266,15 +272,6 @@ class Jobs:
         changed = connection.execute(update(table).where(table.c.job_id == id).values(values))
         if not changed.rowcount:
             connection.execute(table.insert().values(job_id=id, **values))
-
-    def counts(self, connection: Connection) -> dict[str, dict[str, int]]:
-        """Return the number of jobs, by queue and state."""
-        c = self._table.c
-        question = select(c.queue, c.state, func.count()).group_by(c.queue, c.state)
-        counts: dict[str, dict[str, int]] = {}
-        for queue, state, number in connection.execute(question):
-            counts.setdefault(queue, {})[state] = number
-        return counts
 
 
 def is_bound(spec: JobSpec) -> bool:

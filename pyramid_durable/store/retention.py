@@ -142,17 +142,17 @@ class Retention:
         gone = [job.id for job in removed]
         if gone:
             connection.execute(delete(self._job).where(c.id.in_(gone)))
-            for beside in (self._db.tables.progress, self._db.tables.cancel):
+            for beside in self._db.tables.beside:
                 connection.execute(delete(beside).where(beside.c.job_id.in_(gone)))
         return removed, found[-1].finished_at if len(found) == BATCH else None
 
     def remove_orphans(self) -> int:
-        """Remove progress and cancel requests of jobs that are gone; returns how many there were.
+        """Remove what is beside jobs that are gone; returns how many rows there were.
 
         Somebody may ask a job to stop, or the job say how far it is, when its row is just going.
         """
-        tables = (self._db.tables.progress, self._db.tables.cancel)
-        return sum(self._remove_orphans(table) for table in tables) + self._remove_holders()
+        removed = sum(self._remove_orphans(table) for table in self._db.tables.beside)
+        return removed + self._remove_holders()
 
     def _remove_holders(self) -> int:
         """Remove what is known of keys whose jobs are gone; a success is known for good."""

@@ -11,7 +11,15 @@ from sqlalchemy import Row
 
 from ..behaviors import BINDS_WAITING, KEY_OPTION
 from ..fingerprints import declaration_of
-from ..records import Claim, JobSpec, Progress, ScheduleSpec, StoredJob, StoredSchedule
+from ..records import (
+    SCHEDULED,
+    Claim,
+    JobSpec,
+    Progress,
+    ScheduleSpec,
+    StoredJob,
+    StoredSchedule,
+)
 
 _WORK = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "userdata")
 
@@ -161,6 +169,40 @@ def to_stored_job(row: Row[Any]) -> StoredJob:
         userdata=row.userdata,
         progress=progress,
         cancel_requested=row.cancel_requested_at is not None,
+        paused=row.state == SCHEDULED and row.due_at is None,
+    )
+
+
+def to_job_spec(row: Row[Any]) -> JobSpec:
+    """Make what would put a job's row into the store anew, to be changed."""
+    return JobSpec(
+        **{name: getattr(row, name) for name in _WORK},
+        id=row.id,
+        kind=row.kind,
+        run_at=row.run_at,
+        group=row.group_name,
+        options=load_options(row.options),
+        schedule_id=row.schedule_id,
+        fire_at=row.fire_at,
+        waiting_key=row.waiting_key,
+    )
+
+
+def to_schedule_spec(row: Row[Any]) -> ScheduleSpec:
+    """Make what would put a schedule's row into the store anew, to be changed."""
+    schedule = to_stored_schedule(row)
+    return ScheduleSpec(
+        id=schedule.id,
+        job=schedule.job,
+        kind=schedule.kind,
+        trigger=schedule.trigger,
+        next_run_at=schedule.next_run_at,
+        timezone=schedule.timezone,
+        start_date=schedule.start_date,
+        end_date=schedule.end_date,
+        iterations=schedule.iterations_left,
+        coalesce=schedule.coalesce,
+        max_instances=schedule.max_instances,
     )
 
 

@@ -19,6 +19,7 @@ from ..triggers import from_json
 from .accounts import Accounts
 from .database import Database
 from .jobs import Jobs
+from .queues import is_active
 from .rows import schedule_values, to_stored_schedule
 from .waits import KEY_WAIT, waiting_for
 
@@ -84,12 +85,26 @@ class Schedules:
         return None if row is None else to_stored_schedule(row)
 
     def list(
-        self, connection: Connection, *, queue: str | None = None, limit: int | None = None
+        self,
+        connection: Connection,
+        *,
+        queue: str | None = None,
+        func: str | None = None,
+        group: str | None = None,
+        paused: bool | None = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> list[StoredSchedule]:
-        """Return the schedules, of one queue or of all, by id."""
-        question = select(self._table).order_by(self._table.c.id).limit(limit)
-        if queue is not None:
-            question = question.where(self._table.c.queue == queue)
+        """Return the schedules that match, by id."""
+        c = self._table.c
+        question = select(self._table).order_by(c.id).offset(offset).limit(limit)
+        if offset and limit is None:
+            question = question.limit(2**31)
+        for column, value in ((c.queue, queue), (c.func, func), (c.group_name, group)):
+            if value is not None:
+                question = question.where(column == value)
+        if paused is not None:
+            question = question.where(c.paused.is_(paused))
         return [to_stored_schedule(row) for row in connection.execute(question)]
 
     def cancel(self, connection: Connection, id: str, queue: str | None = None) -> bool:
@@ -107,7 +122,7 @@ class Schedules:
 
         ``now`` takes the database's clock's place for what is due.
 
-        A schedule that cannot be read is set aside with its error; the others go on.
+        Those of a paused queue wait, as if no daemon ran. A schedule that cannot be read is set aside with its error; the others go on.
         """
         c = self._table.c
         if now is None:
@@ -115,6 +130,7 @@ class Schedules:
         question = (
             select(self._table)
             .where(c.due_at <= now, c.queue.in_(list(queues)))
+            .where(is_active(self._db.tables, c.queue))
             .order_by(c.due_at)
             .limit(FIRE_BATCH)
             .with_for_update(skip_locked=True)

@@ -3,7 +3,8 @@
 Two columns exist for the indexes alone, on databases that have no partial ones: ``due_at`` is set
 only while a job can be claimed, ``overlap_key`` only while a schedule's job has not ended. What a
 claim looks at therefore never grows with the number of jobs that are running or over. In the same
-way ``waiting_key`` and ``equal_key`` are set only while a job has not ended.
+way ``waiting_key`` and ``equal_key`` are set only while a job has not ended. A job that is
+``scheduled`` without ``due_at`` is paused; the pause table remembers when it was due.
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ class Tables:
     progress: Table
     cancel: Table
     holder: Table
+    pause: Table
     meta: Table
+
+    @property
+    def beside(self) -> tuple[Table, ...]:
+        """What is kept of single jobs in rows of their own, and goes with them."""
+        return self.progress, self.cancel, self.pause
 
 
 def split_prefix(prefix: str) -> tuple[str | None, str]:
@@ -80,11 +87,12 @@ def make_tables(prefix: str) -> Tables:
             Column("message", long_text(), nullable=False),
             **TABLE_OPTIONS,
         ),
-        cancel=Table(
-            f"{prefix}cancel",
+        cancel=_cancel(metadata, prefix),
+        pause=Table(
+            f"{prefix}pause",
             metadata,
             Column("job_id", key(ID_LENGTH), primary_key=True),
-            Column("requested_at", UtcDateTime, nullable=False),
+            Column("due_at", UtcDateTime, nullable=False),
             **TABLE_OPTIONS,
         ),
         # Who counts for a uniqueness key. A row with succeeded_at outlives its job for good.
@@ -151,7 +159,8 @@ def _job(metadata: MetaData, prefix: str) -> Table:
     c = table.c
     _partial(f"ix_{prefix}job_due", c.queue, c.priority, c.due_at, only=c.due_at)
     _partial(f"ix_{prefix}job_owner", c.owner, only=c.owner)
-    _partial(f"ix_{prefix}job_ended", c.state, c.finished_at, only=c.finished_at)
+    # The queue is there for stats alone: they count ended jobs without a look at the rows.
+    _partial(f"ix_{prefix}job_ended", c.state, c.finished_at, c.queue, only=c.finished_at)
     _partial(f"ix_{prefix}job_overlap", c.overlap_key, only=c.overlap_key)
     _partial(f"uq_{prefix}job_fire", c.schedule_id, c.fire_at, only=c.fire_at, unique=True)
     _partial(f"uq_{prefix}job_waiting", c.waiting_key, only=c.waiting_key, unique=True)
@@ -197,6 +206,20 @@ def _schedule(metadata: MetaData, prefix: str) -> Table:
         **TABLE_OPTIONS,
     )
     _partial(f"ix_{prefix}schedule_due", table.c.due_at, only=table.c.due_at)
+    return table
+
+
+def _cancel(metadata: MetaData, prefix: str) -> Table:
+    """Requests to stop; where ``remove_at`` is set, the job's row is to go when it has ended."""
+    table = Table(
+        f"{prefix}cancel",
+        metadata,
+        Column("job_id", key(ID_LENGTH), primary_key=True),
+        Column("requested_at", UtcDateTime, nullable=False),
+        Column("remove_at", UtcDateTime),
+        **TABLE_OPTIONS,
+    )
+    _partial(f"ix_{prefix}cancel_remove", table.c.remove_at, only=table.c.remove_at)
     return table
 
 

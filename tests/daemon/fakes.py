@@ -110,7 +110,8 @@ class FakeStore:
         self.claimed = set()
         self.started = []
         self.interrupted = []
-        self.claims = self.completions = self.daemons = self.jobs = self
+        self.swept = 0
+        self.claims = self.completions = self.daemons = self.jobs = self.job_changes = self
 
     @contextlib.contextmanager
     def begin(self):
@@ -181,6 +182,10 @@ class FakeStore:
 
     def cancel_requested(self, connection, ids):
         return self.cancelled & set(ids)
+
+    def sweep(self, connection):
+        self.swept += 1
+        return 0
 
 
 class FakeScheduler:

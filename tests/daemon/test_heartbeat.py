@@ -184,3 +184,10 @@ def test_a_long_job_that_had_to_wait_is_noted_as_started_once(make, store):
     heart.beat()
     heart.beat()
     assert store.started == [waited]
+
+
+def test_each_beat_removes_what_was_to_go_when_it_ended(make, store):
+    heart = make()
+    heart.beat()
+    heart.beat()
+    assert store.swept == 2

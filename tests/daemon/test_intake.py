@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import Connection
 
 from pyramid_durable.calls import Call
-from pyramid_durable.command_items import STORE, Cancellation, Item, items_to_json
+from pyramid_durable.changes import CANCEL, Change
+from pyramid_durable.command_items import STORE, Item, items_to_json
 from pyramid_durable.commands import encode
 from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.intake import Intake
@@ -184,7 +185,7 @@ def test_all_of_a_command_is_stored_or_nothing(
     desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = desk()
-    body = command(here.spec(), Cancellation(id="any"))
+    body = command(here.spec(), Change(verb=CANCEL, id="any"))
     jobs = here.bench.scheduler.store.jobs
 
     def lost(*args: Any) -> bool:
@@ -296,7 +297,7 @@ def test_behaviors_hold_for_what_comes_over_the_broker(
         SCHEDULED,
         SCHEDULED,
     ]
-    here.take(Cancellation(id=second.id), Cancellation(id=after.id))
+    here.take(Change(verb=CANCEL, id=second.id), Change(verb=CANCEL, id=after.id))
     here.take(here.spec(remind, 2, **once), here.spec(remind, 3, **once))
     for _ in range(2):
         here.bench.scheduler.run_due()
@@ -309,9 +310,9 @@ def test_cancelling(desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture)
     here = desk()
     caplog.set_level(logging.INFO)
     job = here.spec()
-    here.take(job, here.schedule(id="often"), Cancellation(id=job.id))
+    here.take(job, here.schedule(id="often"), Change(verb=CANCEL, id=job.id))
     assert [one.state for one in here.jobs()] == [CANCELLED]
-    here.take(Cancellation(id="often", queue="default"), Cancellation(id="unknown"))
+    here.take(Change(verb=CANCEL, id="often", queue="default"), Change(verb=CANCEL, id="unknown"))
     with here.store.read() as connection:
         often = here.store.schedules.get(connection, "often")
     assert often is not None

@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
 
 from pyramid_durable.exceptions import DuplicateJob
-from pyramid_durable.records import Claim, Completion, JobSpec, Progress, ScheduleSpec
+from pyramid_durable.records import Progress
 from pyramid_durable.store import Store
-from pyramid_durable.triggers import interval_trigger
 
+from .acting import UTC, Make, add, claim, complete, ended, every, interval, stored
 from .conftest import register
-
-Make = Callable[..., JobSpec]
-UTC = timezone.utc
-
-
-def add(store: Store, *specs: JobSpec) -> None:
-    with store.begin() as connection:
-        store.jobs.add(connection, specs)
-
-
-def claim(
-    store: Store, owner: str = "a", limit: int = 100, queues: tuple[str, ...] = ("default",)
-) -> list[Claim]:
-    with store.read() as connection:
-        look = store.claims.look(connection, queues)
-    with store.begin() as connection:
-        return store.claims.take(connection, owner, look, limit)
-
-
-def complete(store: Store, *completions: Completion) -> set[tuple[str, int]]:
-    with store.begin() as connection:
-        return store.completions.write(connection, completions)
-
-
-def ended(claimed: Claim, **changes: object) -> Completion:
-    values: dict[str, object] = {
-        "id": claimed.id,
-        "owner": claimed.owner,
-        "claim_no": claimed.claim_no,
-        "state": "succeeded",
-        "attempt": claimed.attempt + 1,
-        "started_at": claimed.claimed_at,
-    }
-    return Completion(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def stored(store: Store, id: str):  # type: ignore[no-untyped-def]
-    with store.read() as connection:
-        job = store.jobs.get(connection, id)
-    assert job is not None
-    return job
 
 
 def test_an_added_job_is_read_back_as_it_went_in(store: Store, spec: Make) -> None:
@@ -272,7 +230,7 @@ def test_listing_filters_and_counts(store: Store, spec: Make) -> None:
         assert ids(func="other:f") == [specs[2].id]
         assert ids(state="succeeded") == ids(queue="mail") == [mail.id]
         assert len(ids(state=["succeeded", "scheduled"])) == 3
-        assert store.jobs.counts(connection) == {
+        assert store.stats.counts(connection) == {
             "default": {"scheduled": 2},
             "mail": {"succeeded": 1},
         }
@@ -310,23 +268,6 @@ def test_two_daemons_never_claim_one_job(store: Store, spec: Make) -> None:
     rest = claim(store, limit=400)
     taken.extend(one.id for one in rest)
     assert len(taken) == len(set(taken)) == 400
-
-
-def every(seconds: float, start: datetime) -> dict[str, Any]:
-    return interval_trigger(seconds=seconds, start_date=start, now=start, zone=UTC).to_json()
-
-
-def interval(job: JobSpec, seconds: float, **changes: object) -> ScheduleSpec:
-    start = datetime.now(UTC) - timedelta(seconds=1)
-    values: dict[str, object] = {
-        "id": "s",
-        "job": job,
-        "kind": "interval",
-        "trigger": every(seconds, start),
-        "next_run_at": start,
-        "timezone": "UTC",
-    }
-    return ScheduleSpec(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def test_a_due_schedule_makes_a_job_and_advances_in_the_claim(store: Store, spec: Make) -> None:

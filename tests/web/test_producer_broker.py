@@ -15,7 +15,8 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationExecutionError
 from sqlalchemy.exc import IntegrityError
 
-from pyramid_durable.command_items import Cancellation, Item, items_from_json
+from pyramid_durable.changes import CANCEL, Change
+from pyramid_durable.command_items import Item, items_from_json
 from pyramid_durable.commanding import MESSAGE_LIMIT
 from pyramid_durable.commands import decode
 from pyramid_durable.exceptions import (
@@ -401,10 +402,10 @@ def test_each_queue_has_a_message_of_its_own_in_the_order_of_the_calls(far: Make
     assert [queue for queue, _ in here.broker.published] == ["default", "mail"]
     ((*jobs, unknown),) = here.broker.commands("default")
     assert [job.id for job in jobs] == [ids[0], ids[2]]
-    assert unknown == Cancellation(id="elsewhere")
+    assert unknown == Change(verb=CANCEL, id="elsewhere")
     (mail,) = here.broker.commands("mail")
     assert [item.id for item in mail] == [ids[1], ids[3], ids[1], "known"]
-    assert mail[2] == Cancellation(id=ids[1])
+    assert mail[2] == Change(verb=CANCEL, id=ids[1])
 
 
 def test_a_message_does_not_grow_without_bound(far: MakeFar) -> None:

@@ -1,4 +1,4 @@
-"""The first tables: jobs, schedules, daemons, generations, queues, progress, cancels, held keys.
+"""The first tables: jobs, schedules, daemons, generations, queues, and what stands beside jobs.
 
 Revision ID: 0001
 Revises:
@@ -25,12 +25,13 @@ TABLE_OPTIONS: dict[str, Any] = {
 INDEXES = (
     ("ix", "job", "due", ["queue", "priority", "due_at"], "due_at"),
     ("ix", "job", "owner", ["owner"], "owner"),
-    ("ix", "job", "ended", ["state", "finished_at"], "finished_at"),
+    ("ix", "job", "ended", ["state", "finished_at", "queue"], "finished_at"),
     ("ix", "job", "overlap", ["overlap_key"], "overlap_key"),
     ("uq", "job", "fire", ["schedule_id", "fire_at"], "fire_at"),
     ("uq", "job", "waiting", ["waiting_key"], "waiting_key"),
     ("ix", "job", "equal", ["equal_key"], "equal_key"),
     ("ix", "schedule", "due", ["due_at"], "due_at"),
+    ("ix", "cancel", "remove", ["remove_at"], "remove_at"),
 )
 
 
@@ -139,6 +140,12 @@ def upgrade() -> None:
         "cancel",
         sa.Column("job_id", key(120), primary_key=True),
         sa.Column("requested_at", UtcDateTime, nullable=False),
+        sa.Column("remove_at", UtcDateTime),
+    )
+    _create(
+        "pause",
+        sa.Column("job_id", key(120), primary_key=True),
+        sa.Column("due_at", UtcDateTime, nullable=False),
     )
     _create(
         "holder",
@@ -171,6 +178,6 @@ def _create_indexes() -> None:
 
 def downgrade() -> None:
     prefix, schema = _options()
-    first = ("meta", "holder", "cancel", "progress", "queue", "generation")
-    for name in (*first, "daemon", "schedule", "job"):
+    beside = ("holder", "pause", "cancel", "progress")
+    for name in ("meta", *beside, "queue", "generation", "daemon", "schedule", "job"):
         op.drop_table(f"{prefix}{name}", schema=schema)
