@@ -101,8 +101,8 @@ class Looking(Bound):
         indexes, so what it costs does not grow with the jobs' arguments and results.
         """
         scheduler = self._scheduler
-        store = scheduler.store
         with scheduler.reading(self._request()) as connection:
+            store = scheduler.store
             jobs = store.stats.counts(connection)
             names = list(dict.fromkeys((*scheduler.settings.queues, *sorted(jobs))))
             oldest = store.stats.oldest_due(connection, names)

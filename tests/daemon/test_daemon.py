@@ -368,3 +368,25 @@ def test_suspects_run_one_by_one(started):
         )
     eventually(lambda: len(jobs.calls) == 9, timeout=20)
     eventually(lambda: set(states(one)) == {"succeeded"}, timeout=20)
+
+
+def test_a_running_job_that_is_removed_is_gone_when_it_has_ended(started):
+    one, _ = started()
+    jobs.gates["removed"] = threading.Event()
+    id = one.scheduler.add_async_job(jobs.wait, ["removed"])
+    eventually(lambda: one.job.state == "running")
+    assert one.scheduler.remove_job(id)
+    assert one.job.cancel_requested
+    jobs.gates["removed"].set()
+    eventually(lambda: states(one) == [])
+
+
+def test_a_paused_queue_starts_nothing_until_it_is_resumed(started):
+    one, _ = started()
+    one.scheduler.pause_queue("default")
+    one.scheduler.add_async_job(jobs.add, [1])
+    one.scheduler.add_interval_job(jobs.add, start_date="0s", args=[3], minutes=5)
+    one.scheduler.add_async_job(jobs.add, [2], queue="mail")
+    eventually(lambda: jobs.calls == [(2,)])
+    one.scheduler.resume_queue("default")
+    eventually(lambda: sorted(jobs.calls) == [(1,), (2,), (3,)])

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,17 @@ import pytest
 from sqlalchemy import Connection
 
 from pyramid_durable.calls import Call
-from pyramid_durable.changes import CANCEL, Change
+from pyramid_durable.changes import (
+    CANCEL,
+    CHANGE_VERBS,
+    MODIFY,
+    PAUSE,
+    PAUSE_QUEUE,
+    RESCHEDULE,
+    RESUME,
+    RESUME_QUEUE,
+    Change,
+)
 from pyramid_durable.command_items import STORE, Item, items_to_json
 from pyramid_durable.commands import encode
 from pyramid_durable.exceptions import StoreUnavailable
@@ -318,6 +328,81 @@ def test_cancelling(desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture)
     assert often is not None
     assert often.next_run_at is None
     assert actions(caplog) == ["nothing_to_cancel"]
+
+
+def test_changes(desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture) -> None:
+    here = desk()
+    caplog.set_level(logging.INFO)
+    maker = here.bench.scheduler.change_maker
+    far = utcnow() + timedelta(days=9)
+    waits, moved = here.spec(id="waits"), replace(here.spec(id="moved"), run_at=far)
+    here.take(
+        waits,
+        here.schedule(id="often"),
+        maker.modify("waits", {"args": [7], "queue": "mail"}, now=utcnow()),
+        Change(verb=PAUSE, id="waits"),
+        Change(verb=PAUSE, id="often"),
+        moved,
+        maker.reschedule("moved", "2031-01-01", {}, now=utcnow()),
+        Change(verb=PAUSE_QUEUE, id="default", queue="default"),
+    )
+    jobs = {job.id: job for job in here.jobs()}
+    assert here.bench.scheduler.infos.job(jobs["waits"]).args == (7,)
+    assert (jobs["waits"].paused, jobs["waits"].queue) == (True, "mail")
+    assert jobs["moved"].run_at == datetime(2031, 1, 1, tzinfo=timezone.utc)
+    with here.store.read() as connection:
+        often = here.store.schedules.get(connection, "often")
+        assert here.store.queues.paused(connection) == {"default"}
+    assert often is not None
+    assert often.paused
+    # Where something was moved to, too.
+    assert here.announced == [{"default", "mail"}]
+    here.announced.clear()
+    here.take(
+        Change(verb=RESUME, id="waits"),
+        maker.reschedule("often", None, {"crontab": "0 3 * * *"}, now=utcnow()),
+        Change(verb=RESUME_QUEUE, id="default", queue="default"),
+    )
+    assert not {job.id: job for job in here.jobs()}["waits"].paused
+    assert here.announced == [{"mail", "default"}]
+    assert actions(caplog) == []
+
+
+def test_a_change_that_cannot_be_made_is_dropped_with_a_word_and_takes_nothing_with_it(
+    desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    here = desk()
+    caplog.set_level(logging.INFO)
+    maker = here.bench.scheduler.change_maker
+    once = {"behavior": "SCHEDULE_ONCE"}
+    here.take(here.spec(remind, 1, id="one", **once), here.spec(remind, 2, id="two", **once))
+    plain = here.spec()
+    here.take(
+        maker.modify("two", {"args": [1]}, now=utcnow()),
+        maker.modify("two", {"coalesce": True}, now=utcnow()),
+        maker.reschedule("two", None, {"minutes": 5}, now=utcnow()),
+        Change(verb=RESCHEDULE, id="two", changes={"from": "a newer version"}),
+        Change(verb=MODIFY, id="two", changes={"colour": "red"}),
+        Change(verb=MODIFY, id="two", changes={"priority": "high"}),
+        plain,
+    )
+    assert here.ids() == sorted(["one", "two", plain.id])
+    assert actions(caplog) == ["change_dropped"] * 6
+    caplog.clear()
+    here.take(*(Change(verb=verb, id="unknown") for verb in CHANGE_VERBS if "queue" not in verb))
+    assert len(actions(caplog)) == 8
+    assert {action.rpartition("_")[0] for action in actions(caplog)} == {"nothing_to"}
+
+
+def test_a_verb_or_serializer_that_is_not_known_is_refused(
+    desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    here = desk()
+    here.take(here.spec(), Change(verb="explode", id="x"))
+    here.take(here.spec(), Change(verb=MODIFY, id="x", changes={"args": "s"}, codec="evil.module"))
+    assert actions(caplog) == ["command_refused"] * 2
+    assert here.jobs() == []
+    assert "evil" not in sys.modules
 
 
 @pytest.mark.parametrize(

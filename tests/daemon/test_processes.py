@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from pyramid.paster import get_app
 from sqlalchemy import create_engine, text
 from webtest import TestApp
 
-from pyramid_durable.scripts import pjobs, pscheduler
+from pyramid_durable.scripts import pjobs, pscheduler, showing
 from tests.processes.application import metadata, nap, nothing
 from tests.processes.deployment import deployed, wait_for
 from tests.services import service_url
@@ -288,6 +290,82 @@ def test_pjobs_shows_and_cancels(tmp_path, capsys):
         assert len(said.err.strip().splitlines()) == 1
         assert show("cancel", "nightly")[0] == 0
         assert show("show", "unknown")[0] == 1
+
+
+@pytest.fixture
+def shell(capsys):
+    """Call pjobs in this process; returns its exit code and what it said."""
+
+    def call(made, *arguments):
+        code = pjobs.main([str(made.ini), *arguments])
+        return code, capsys.readouterr()
+
+    return call
+
+
+def test_pjobs_changes_jobs_and_schedules(tmp_path, shell):
+    with site(tmp_path) as (made, _, scheduler):
+        job = scheduler.add_date_job(nothing, "1h", id="job")
+        scheduler.add_cron_job(nothing, crontab="0 3 * * *", id="nightly")
+        for id in ("job", "nightly"):
+            assert shell(made, "pause", id)[1].out == f"{id} paused.\n"
+            code, said = shell(made, "pause", id)
+            assert (code, said.err) == (1, f"pjobs: there is nothing to pause by the id '{id}'\n")
+        assert scheduler.get_job(job).paused
+        assert shell(made, "list")[1].out.count(" paused ") == 1
+        assert "paused" in shell(made, "schedules")[1].out
+        assert "crontab" in shell(made, "show", "nightly")[1].out
+        for id in ("job", "nightly"):
+            assert shell(made, "resume", id)[0] == 0
+        assert shell(made, "run", "job")[0] == 0
+        assert shell(made, "run", "nightly")[0] == 0
+        assert len(scheduler.get_jobs(schedule_id="nightly")) == 1
+        scheduler.cancel_job("job")
+        assert shell(made, "retry", "job")[1].out == "job waits again.\n"
+        assert scheduler.get_job("job").state == "scheduled"
+        for id in ("job", "nightly"):
+            assert shell(made, "remove", id)[1].out == f"{id} removed.\n"
+            assert shell(made, "remove", id)[0] == 1
+        assert scheduler.get_job("job") is scheduler.get_schedule("nightly") is None
+
+
+def test_pjobs_pauses_queues_and_refuses_what_it_does_not_know(tmp_path, shell, capsys):
+    with site(tmp_path) as (made, _, scheduler):
+        scheduler.add_async_job(nothing)
+        assert shell(made, "pause", "-q", "default", "some=variable")[0] == 0
+        assert shell(made, "pause", "-q", "default")[0] == 1
+        assert "paused     default" in shell(made, "stats")[1].out
+        assert scheduler.run_due() == []
+        assert shell(made, "resume", "-q", "default")[1].out == "queue default resumed.\n"
+        assert shell(made, "resume", "-q", "default")[0] == 1
+        assert "oldest due -" not in shell(made, "stats")[1].out
+        for arguments in (
+            *(("list", "-q", "nope"), ("export", "-q", "nope"), ("schedules", "-q", "nope")),
+            *(("pause", "-q", "nope"), ("resume", "-q", "nope")),
+        ):
+            code, said = shell(made, *arguments)
+            (line,) = said.err.strip().splitlines()
+            assert (code, said.out, "'nope'" in line) == (1, "", True), arguments
+        for arguments in (["pause"], ["pause", "-q", "default", "id"]):
+            with pytest.raises(SystemExit) as stopped:
+                pjobs.main([str(made.ini), *arguments])
+            assert stopped.value.code == 2
+
+
+def test_pjobs_exports_all_that_matches_page_by_page(tmp_path, shell, monkeypatch):
+    monkeypatch.setattr(showing, "PAGE", 3)
+    with site(tmp_path) as (made, _, scheduler):
+        ids = scheduler.add_jobs(
+            [{"func": nothing, "args": [{1, 2}], "userdata": {"n": number}} for number in range(7)]
+        )
+        scheduler.cancel_job(ids[0])
+        code, said = shell(made, "export")
+        found = [json.loads(line) for line in said.out.splitlines()]
+        assert (code, [job["id"] for job in found]) == (0, ids[::-1])
+        assert found[0]["userdata"] == {"n": 6}
+        assert datetime.fromisoformat(found[0]["run_at"]).tzinfo is not None
+        (cancelled,) = shell(made, "export", "-s", "cancelled")[1].out.splitlines()
+        assert json.loads(cancelled)["id"] == ids[0]
 
 
 def test_combined_mode_does_not_start_under_the_commands(tmp_path: Path):

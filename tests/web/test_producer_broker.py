@@ -15,7 +15,19 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationExecutionError
 from sqlalchemy.exc import IntegrityError
 
-from pyramid_durable.changes import CANCEL, Change
+from pyramid_durable.changes import (
+    CANCEL,
+    MODIFY,
+    PAUSE,
+    PAUSE_QUEUE,
+    REMOVE,
+    RESCHEDULE,
+    RESUME,
+    RESUME_QUEUE,
+    RETRY,
+    RUN,
+    Change,
+)
 from pyramid_durable.command_items import Item, items_from_json
 from pyramid_durable.commanding import MESSAGE_LIMIT
 from pyramid_durable.commands import decode
@@ -408,6 +420,60 @@ def test_each_queue_has_a_message_of_its_own_in_the_order_of_the_calls(far: Make
     assert mail[2] == Change(verb=CANCEL, id=ids[1])
 
 
+def test_changes_travel_as_commands_in_the_order_of_the_calls(far: MakeFar) -> None:
+    here = far()
+    before = datetime.now(timezone.utc)
+
+    def view(request: Any) -> None:
+        scheduler = request.scheduler
+        id = scheduler.add_async_job(remind, [1])
+        for verb in (PAUSE, RESUME, RUN, RETRY, REMOVE):
+            assert getattr(scheduler, f"{verb}_job")(id) is True
+        assert scheduler.modify_job(id, args=[{1, 2}], timezone="UTC", queue="mail") is True
+        assert scheduler.reschedule_job(id, "5d") is True
+        assert scheduler.reschedule_job(id, minutes=5, start_date="2031-01-01T00:00") is True
+        assert scheduler.pause_queue("mail") is True
+        assert scheduler.resume_queue("mail") is True
+        with pytest.raises(InvalidJob, match="priority"):
+            scheduler.modify_job(id, priority=77)
+
+    here.get(view)
+    after = datetime.now(timezone.utc)
+    ((job, *changes),) = here.broker.commands("default")
+    assert [change.verb for change in changes] == [
+        *(PAUSE, RESUME, RUN, RETRY, REMOVE, MODIFY, RESCHEDULE, RESCHEDULE)
+    ]
+    assert {change.id for change in changes} == {job.id}
+    modify, date, trigger = changes[-3:]
+    assert modify.codec == "json"
+    assert modify.changes.keys() == {"args", "timezone", "queue"}
+    # A relative date counts from the call.
+    run_at = datetime.fromisoformat(date.changes["run_at"])
+    assert before <= run_at - timedelta(days=5) <= after
+    assert trigger.changes == {
+        "kind": "interval",
+        "fields": {"minutes": 5},
+        "start_date": "2031-01-01T00:00:00",
+    }
+    (queues,) = here.broker.commands("mail")
+    assert [(change.verb, change.id) for change in queues] == [
+        (PAUSE_QUEUE, "mail"),
+        (RESUME_QUEUE, "mail"),
+    ]
+
+
+def test_a_view_that_fails_asks_for_no_change(far: MakeFar) -> None:
+    here = far()
+
+    def view(request: Any) -> None:
+        assert request.scheduler.pause_job("any")
+        raise ViewError
+
+    with pytest.raises(ViewError):
+        here.get(view)
+    assert here.broker.published == []
+
+
 def test_a_message_does_not_grow_without_bound(far: MakeFar) -> None:
     here = far()
     large = "x" * (MESSAGE_LIMIT // 3)
@@ -459,7 +525,9 @@ def test_a_body_may_be_pickled_inside_of_its_signed_envelope(far: MakeFar) -> No
         lambda scheduler: scheduler.get_job("any"),
         lambda scheduler: scheduler.get_jobs(),
         lambda scheduler: scheduler.get_schedules(),
+        lambda scheduler: scheduler.get_schedule("any"),
         lambda scheduler: scheduler.next_run_times("any"),
+        lambda scheduler: scheduler.stats(),
     ],
 )
 def test_looking_says_that_the_store_is_out_of_reach(
