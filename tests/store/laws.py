@@ -25,12 +25,16 @@ BORN_WITH = (
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """What the store's tables hold at one moment; ``jobs`` without the accounts."""
+    """What the store's tables hold at one moment; ``jobs`` without the accounts.
+
+    ``paused`` are the ids that the pause table remembers.
+    """
 
     jobs: Mapping[str, Row]
     accounts: Mapping[str, Row]
     schedules: Mapping[str, Row]
     daemons: frozenset[str]
+    paused: frozenset[str]
 
 
 def take_picture(store: Store) -> Picture:
@@ -44,6 +48,7 @@ def take_picture(store: Store) -> Picture:
             accounts={row["id"]: row for row in rows if _account_of(row) is not None},
             schedules={row["id"]: row for row in schedules},
             daemons=frozenset(daemons),
+            paused=frozenset(connection.execute(select(tables.pause.c.job_id)).scalars()),
         )
 
 
@@ -83,7 +88,8 @@ def check_change(old: Row, new: Row) -> None:
 def check_picture(picture: Picture) -> None:
     """What holds at every moment, whatever happened before."""
     for row in picture.jobs.values():
-        _check_row(row)
+        _check_row(row, row["id"] in picture.paused)
+    assert picture.paused <= picture.jobs.keys(), "a pause was left behind"
     living = [row for row in picture.jobs.values() if row["state"] not in ENDED]
     keys = Counter(row["waiting_key"] for row in living if row["waiting_key"])
     assert not [key for key, number in keys.items() if number > 1], f"waiting twice: {keys}"
@@ -92,10 +98,12 @@ def check_picture(picture: Picture) -> None:
     assert not twice, f"two jobs of one schedule for one time: {twice}"
 
 
-def _check_row(row: Row) -> None:
+def _check_row(row: Row, paused: bool) -> None:
     said = f"job {dict(row)}"
     assert (row["state"] == RUNNING) == (row["owner"] is not None), f"{said}: state and owner"
-    assert (row["state"] == SCHEDULED) == (row["due_at"] is not None), f"{said}: state and due_at"
+    due = row["due_at"] is not None
+    assert (row["state"] == SCHEDULED) == (due or paused), f"{said}: state and due_at"
+    assert not (due and paused), f"{said}: paused, and due"
     assert (row["state"] in ENDED) == (row["finished_at"] is not None), f"{said}: state and end"
     if row["state"] in ENDED:
         bound = {row[name] for name in ("waiting_key", "equal_key", "overlap_key")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -48,6 +49,7 @@ ENDINGS = (SUCCEEDED, FAILED, SCHEDULED, "later", "delete")
 daemons = st.sampled_from("abc")
 picks = st.integers(0, 5)
 some_picks = st.lists(picks, min_size=1, max_size=3, unique=True)
+undos = st.integers(0, 4)
 
 
 class Undo(Exception):
@@ -82,6 +84,7 @@ class Laws(RuleBasedStateMachine):
         self.attempts: dict[str, int] = {}
         self.deleted: dict[str, set[datetime]] = {}
         self.silent: set[str] = set()
+        self.asked: set[str] = set()
         self.registered: set[str] = set()
         self.born = dict.fromkeys("abc", 0)
         self.picture = take_picture(self.store)
@@ -140,9 +143,12 @@ class Laws(RuleBasedStateMachine):
             self._look()
         else:
             assert free, f"a job replaced {row}"
+            self.asked.discard(id)
+            if row is None:
+                # Its claims are numbered from 1 again, as nothing remembers a row that is gone.
+                self.handed = [claim for claim in self.handed if claim.id != id]
             self._added([spec])
             self.numbers[id] = 0 if row is None else row["claim_no"]
-            self.asked.discard(id)
             self._look(gone={id})
 
     @precondition(lambda self: len(self.schedules) < 2)
@@ -191,6 +197,64 @@ class Laws(RuleBasedStateMachine):
             self.asked.add(id)
         after = self._look({id} if state == SCHEDULED else ())
         assert after.jobs[id]["state"] == (CANCELLED if state == SCHEDULED else state)
+
+    # What people do.
+
+    @rule(pick=picks, verb=st.sampled_from(("pause", "pause", "resume", "run")), undone=undos)
+    def hold_or_free(self, pick: int, verb: str, undone: int) -> None:
+        id = recent(sorted(self.picture.jobs), pick)
+        if id is None:
+            return
+        row = self.picture.jobs[id]
+        waits, paused = row["state"] == SCHEDULED, id in self.picture.paused
+        due = row["due_at"] is not None and row["due_at"] <= datetime.now(UTC)
+        expected = {"pause": not paused, "resume": paused, "run": not due}[verb] and waits
+        changed = self._change(verb, id, expected, undone)
+        after = self._look(gone={id} if changed else ())
+        assert after.jobs[id]["state"] == row["state"]
+        if changed:
+            assert (id in after.paused) == (verb == "pause")
+
+    @rule(pick=picks, undone=undos)
+    def retry(self, pick: int, undone: int) -> None:
+        id = recent(sorted(self._own()), pick)
+        if id is None:
+            return
+        row = self.picture.jobs[id]
+        expected = row["state"] in ENDED and row["state"] != SUCCEEDED
+        changed = self._change("retry", id, expected, undone)
+        if changed:
+            self.attempts[id] = 0
+            self.asked.discard(id)
+            # These keys follow from no behavior, which is what a retry asks.
+            self.specs[id] = replace(self.specs[id], waiting_key=None)
+        after = self._look(gone={id} if changed else ())
+        if changed:
+            new = after.jobs[id]
+            assert (new["state"], new["attempt"], new["crashes"]) == (SCHEDULED, 0, 0)
+            assert new["claim_no"] == row["claim_no"], "a number could come again"
+
+    @rule(pick=picks, undone=undos)
+    def remove(self, pick: int, undone: int) -> None:
+        """A running job goes when it does not run any more: see ``sweep``."""
+        id = recent(sorted(self._own()), pick)
+        if id is None:
+            return
+        runs = self.picture.jobs[id]["state"] == RUNNING
+        changed = self._change("remove", id, not (runs and id in self.asked), undone)
+        if changed:
+            (self.asked.add if runs else self.asked.discard)(id)
+        after = self._look(gone={id} if changed and not runs else ())
+        assert (id in after.jobs) == (runs or not changed)
+
+    @rule()
+    def sweep(self) -> None:
+        over = {id for id in self.asked & self.picture.jobs.keys() if id not in self.holder}
+        with self.store.begin() as connection:
+            assert self.store.job_changes.sweep(connection) == len(over)
+        self.asked &= self.holder.keys()
+        after = self._look(gone=over)
+        assert not over & after.jobs.keys()
 
     # What daemons do.
 
@@ -371,6 +435,15 @@ class Laws(RuleBasedStateMachine):
         self.attempts[claim.id] += 1
         self._rescued(rescued, also={claim.id})
 
+    @rule(some=some_picks, old=st.booleans())
+    def start(self, some: list[int], old: bool) -> None:
+        claims = self._old_claims_of(some) if old else self._claims_of(some, self.holder.values())
+        new = [claim for claim in claims if self._counts(claim) and claim not in self.started]
+        with self.store.begin() as connection:
+            assert self.store.claims.mark_started(connection, claims) == len(new)
+        self.started += new
+        self._look({claim.id for claim in new})
+
     # What the clocks do.
 
     @rule()
@@ -405,14 +478,21 @@ class Laws(RuleBasedStateMachine):
 
     # The model.
 
-    @rule(some=some_picks, old=st.booleans())
-    def start(self, some: list[int], old: bool) -> None:
-        claims = self._old_claims_of(some) if old else self._claims_of(some, self.holder.values())
-        new = [claim for claim in claims if self._counts(claim) and claim not in self.started]
-        with self.store.begin() as connection:
-            assert self.store.claims.mark_started(connection, claims) == len(new)
-        self.started += new
-        self._look({claim.id for claim in new})
+    def _change(self, verb: str, id: str, expected: bool, undone: int) -> bool:
+        """Call a verb; tells whether it has changed something, and that was not rolled back."""
+        try:
+            with self.store.begin() as connection:
+                answer = getattr(self.store.job_changes, verb)(connection, id)
+                assert answer == (QUEUES[0] if expected else None), (verb, answer)
+                if not undone:
+                    raise Undo
+        except Undo:
+            return False
+        return expected
+
+    def _own(self) -> set[str]:
+        """The jobs that the application has added by itself."""
+        return {id for id, row in self.picture.jobs.items() if row["schedule_id"] is None}
 
     def _claim(self, name: str, limit: int, ahead: int = 0, starting: int | None = None) -> None:
         look, owner = self._see(ahead), self._incarnation(name)
@@ -467,7 +547,7 @@ class Laws(RuleBasedStateMachine):
         for id in stopped:
             assert after.jobs[id]["claim_no"] == self.numbers[id] + 1
             self.numbers[id] += 1
-        due = {id for id in waited if before.jobs[id]["due_at"] <= look.now}
+        due = {id for id in waited - before.paused if before.jobs[id]["due_at"] <= look.now}
         for claim in claims:
             known = before.jobs.get(claim.id)
             assert claim.id in due or (known is None and claim.fire_at <= look.now)
