@@ -73,8 +73,8 @@ class Changing(Bound):
 
         ``args``, ``kwargs``, ``queue`` and the options of ``add_*``, read as there; one that is None
         is taken away. ``args`` are all that JobInfo shows: the object of a bound method comes first.
-        Of a schedule it concerns the jobs it is going to make. A declared one is as declared again
-        when the next daemon starts.
+        Of a schedule it concerns the jobs it is going to make; in a declared one it stays until its
+        declaration says something else about that very thing.
 
         Raises TypeError for an unknown option, InvalidJob for a bad value, InvalidQueue, and
         DuplicateJob where an equal job waits now and the behavior allows one.

@@ -18,6 +18,7 @@ class IScheduler(Interface):
     serializer = Attribute("What turns arguments, results and userdata into text and back.")
     declared = Attribute("The ScheduleSpecs the application declares, read from its configuration.")
     aliases = Attribute("Mapping of the old names of functions to their new ones.")
+    changer = Attribute("What applies Changes to what is stored; see changed.Changer.")
     allowed = Attribute("What may run as a job, and how it is found; see allowing.Allowed.")
     aps = Attribute("The running APScheduler instance of this process, or None.")
     start = Attribute("start(): run the daemon in this process; a second call does nothing.")

@@ -112,7 +112,8 @@ class Schedules:
         c = self._table.c
         here = [c.id == id] if queue is None else [c.id == id, c.queue == queue]
         alive = or_(c.due_at.is_not(None), c.next_run_at.is_not(None))
-        ended = update(self._table).where(*here, alive).values(due_at=None, next_run_at=None)
+        over = {"due_at": None, "next_run_at": None, "paused": False}
+        ended = update(self._table).where(*here, alive).values(over)
         return connection.execute(ended).rowcount == 1
 
     def fire(

@@ -650,19 +650,47 @@ def test_a_schedule_that_was_set_aside_goes_on_with_a_new_trigger(store: Store, 
         assert connection.execute(select(store.tables.schedule.c.error)).scalar_one() is None
 
 
-def test_a_declared_schedule_stays_paused_when_its_declaration_changes(
+def test_a_declared_schedule_stays_as_it_was_changed_until_that_is_declared_otherwise(
     store: Store, spec: Make
 ) -> None:
     pattern = spec(id="pattern")
-    with store.begin() as connection:
-        store.schedules.reconcile(connection, [interval(pattern, 60.0)])
-    change(store, "pause", "s")
-    for seconds in (60.0, 5.0):
+    start = datetime.now(UTC) - timedelta(seconds=1)
+
+    def declare(seconds: float, job: JobSpec = pattern) -> None:
+        trigger = every(seconds, start)
+        declared = interval(job, seconds, trigger=trigger, next_run_at=start, declared=True)
         with store.begin() as connection:
-            store.schedules.reconcile(connection, [interval(pattern, seconds)])
-        assert schedule_of(store).paused
-        assert claim(store) == []
-    assert schedule_of(store).trigger["seconds"] == 5.0
+            store.generations.settle(connection, [declared], lease=15.0)
+
+    declare(60.0)
+    later = every(7.0, start + LATER)
+    change(store, "pause", "s")
+    change(
+        store,
+        "rewrite",
+        "s",
+        lambda old, now: replace(old, trigger=later, job=replace(old.job, payload="[[7],{}]")),
+    )
+    declare(60.0)
+    schedule = schedule_of(store)
+    assert (schedule.paused, schedule.trigger, schedule.job.payload) == (True, later, "[[7],{}]")
+    declare(60.0, replace(pattern, payload="[[8],{}]"))
+    schedule = schedule_of(store)
+    assert (schedule.paused, schedule.trigger, schedule.job.payload) == (True, later, "[[8],{}]")
+    declare(5.0)
+    schedule = schedule_of(store)
+    assert (schedule.paused, schedule.trigger["seconds"]) == (True, 5.0)
+    assert claim(store) == []
+
+
+def test_a_paused_schedule_that_is_cancelled_has_ended(store: Store, spec: Make) -> None:
+    add_schedule(store, interval(spec(), 60.0))
+    change(store, "pause", "s")
+    with store.begin() as connection:
+        assert store.schedules.cancel(connection, "s")
+    schedule = schedule_of(store)
+    assert (schedule.paused, schedule.next_run_at) == (False, None)
+    assert change(store, "resume", "s") is None
 
 
 # Queues.

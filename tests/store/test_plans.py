@@ -148,3 +148,10 @@ def test_removing_old_jobs_touches_only_the_batch(full_store: Store, queue: str 
     for state in PURGED:
         check_plans(full_store, partial(remove, state=state), REMOVED_AT_A_TIME * PAGES_A_JOB)
     assert removed == {state: REMOVED_AT_A_TIME * (state == "succeeded") for state in PURGED}
+
+
+def test_figures_are_told_by_the_indexes(full_store: Store) -> None:
+    store = full_store
+    check_plans(store, lambda c: store.stats.oldest_due(c, ["default", "mail"]), pages=200)
+    # Counting looks at every entry of an index, and beside it at what is paused.
+    check_plans(store, store.stats.counts, pages=MILLION)
