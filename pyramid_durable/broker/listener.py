@@ -18,6 +18,8 @@ from kombu.connection import Connection
 from kombu.message import Message
 from kombu.messaging import Consumer
 
+from pyramid_durable.exceptions import StoreUnavailable
+
 from .address import AMQP, REDIS, Address
 
 log = logging.getLogger(__name__)
@@ -119,6 +121,7 @@ class Session:
         self._announced: set[str] = set()
         self._failed: list[tuple[float, Message]] = []
         self._malformed = 0
+        self._store_is_away = False
 
     def run(self) -> None:
         self._connection = self._address.connect()
@@ -247,13 +250,19 @@ class Session:
         body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
         try:
             self._handler.command(body)
+        except StoreUnavailable as exc:
+            if not self._store_is_away:
+                log.warning("commands wait for: %s", exc, extra={"action": "commands_wait"})
+            self._store_is_away = True
+            self._failed.append((time.monotonic() + COMMAND_PAUSE, message))
         except Exception:
-            log.exception(
-                "a command could not be stored, it comes again",
-                extra={"action": "command_failed"},
-            )
+            text = "a command could not be stored, it comes again"
+            log.exception(text, extra={"action": "command_failed"})
             self._failed.append((time.monotonic() + COMMAND_PAUSE, message))
         else:
+            if self._store_is_away:
+                log.info("commands are stored again", extra={"action": "commands_go_on"})
+            self._store_is_away = False
             message.ack()
 
     def _on_malformed(self, message: Message | None, exc: BaseException) -> None:

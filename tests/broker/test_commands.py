@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 import pytest
 from kombu import Connection
 
-from pyramid_durable.exceptions import InvalidSetting
+from pyramid_durable.exceptions import InvalidSetting, StoreUnavailable
 from tests.broker.listening import Ear, listening, wait_for
 from tests.broker.servers import Server
 
@@ -173,3 +174,33 @@ def test_transports_that_would_lose_commands_refuse_them(kind: str, tmp_path: ob
     with listening(broker, commands=True) as ear:
         broker.announce(["default"])
         ear.wait("announced", "default")
+
+
+def test_a_store_that_is_away_is_said_when_it_goes_and_when_it_is_back(
+    keeping_server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not once for each command and each try, and without a traceback."""
+    caplog.set_level(logging.INFO, "pyramid_durable")
+    monkeypatch.setattr("pyramid_durable.broker.listener.COMMAND_PAUSE", 0.02)
+    away = threading.Event()
+    away.set()
+
+    class Storing(Ear):
+        def command(self, body: bytes) -> None:
+            super().command(body)
+            if away.is_set():
+                raise StoreUnavailable("the database of the store x: gone")
+
+    broker = keeping_server.broker()
+    with listening(broker, commands=True, ear=Storing()) as ear:
+        for body in (b"one", b"two"):
+            broker.publish_command(body, "default")
+        ear.wait("command", b"one", times=3)
+        ear.wait("command", b"two", times=3)
+        away.clear()
+        wait_for("the end of it", lambda: "commands are stored again" in caplog.text)
+    said = [record for record in caplog.records if record.name.endswith("listener")]
+    actions = [record.__dict__["action"] for record in said]
+    assert actions.count("commands_wait") == actions.count("commands_go_on") == 1
+    assert not any(record.exc_info for record in said)
+    assert "the database of the store x: gone" in caplog.text
