@@ -79,6 +79,8 @@ class DurableJobStore(BaseJobStore):
             self._complain(f"claiming failed: {error!r}", "claim_failed", with_traceback=True)
             self._wake_in(self._poll_interval)
             return []
+        if runs is None:
+            return []
         self._recovered()
         self._handed_out.update(run.id for run in runs)
         return runs
@@ -121,19 +123,20 @@ class DurableJobStore(BaseJobStore):
             )
         return released
 
-    def _claim(self, now: datetime) -> list[Run]:
+    def _claim(self, now: datetime) -> list[Run] | None:
+        """Claim what is due; None where the store was not asked."""
         self.give_back()
         if not self._held():
             self._wake_in(self._poll_interval)
-            return []
+            return None
         room = self._executor.room()
         if room > 0 and self._clock() < self._hush_until and not self._executor.is_quiet():
             self._wake_in(LONGEST_WAIT)
-            return []
+            return None
         if room <= 0:
             # A thread that falls idle wakes the loop; what nothing announces is found by the poll.
             self._wake_in(LONGEST_WAIT if self._executor.waiting else self._poll_interval)
-            return []
+            return None
         with self._store.read() as connection:
             look = self._store.claims.look(connection, self._queues)
         pause = self._poll_interval

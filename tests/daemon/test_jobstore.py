@@ -165,6 +165,19 @@ def test_an_outage_is_logged_once_and_its_end_too(jobstore, store, caplog):
     assert caplog.text.count("the store is there again") == 1
 
 
+def test_a_lease_that_ran_out_in_an_outage_is_not_its_end(jobstore, store, lease, caplog):
+    caplog.set_level("INFO")
+    store.away = True
+    jobstore.get_due_jobs(now())
+    lease["held"] = False
+    jobstore.get_due_jobs(now())
+    assert "there again" not in caplog.text
+    lease["held"] = True
+    store.away = False
+    jobstore.get_due_jobs(now())
+    assert caplog.text.count("the store is there again") == 1
+
+
 def test_a_defect_does_not_end_the_loop(jobstore, store, caplog):
     store.look = None
     assert jobstore.get_due_jobs(now()) == []
