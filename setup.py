@@ -26,7 +26,7 @@ requires = [
     "zope.sqlalchemy>=3.0",
 ]
 
-postgresql = ["psycopg[binary]>=3.1"]
+postgresql = ["psycopg[binary]>=3.2"]
 mysql = ["PyMySQL>=1.0"]
 redis = ["kombu[redis]>=5.7"]
 process = ["Pebble>=5.0"]

@@ -29,6 +29,7 @@ from sqlalchemy.sql.schema import Table
 
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
+from .standby import leave_standby
 from .types import UtcDateTime
 
 BUSY_TIMEOUT = 15.0
@@ -50,12 +51,23 @@ SILENT_CLIENT = 10
 """Seconds that a server lets one of our short transactions lie idle: a daemon that is frozen in the
 midst of one holds rows that others need, and must lose them before its lease (15 s) is over."""
 
-SILENT_PEER = {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30}
-"""The same for MariaDB, whose drivers only know how long one answer may take: long enough for
-every statement of ours, a migration of a large table apart."""
+ANSWER_WITHIN = 30
+"""Seconds that one answer may take: long enough for every statement of ours, a migration of a large
+table apart. It notices a peer that is there, acknowledges what it is sent, and says nothing."""
 
-MIGRATION_WAIT = 60
-"""Seconds that a migration waits for another process's; it takes a few."""
+READ_TIMEOUT = "read_timeout"
+"""What the drivers of MariaDB call it, and a URL of the store for either database."""
+
+SILENT_PEER = {
+    "connect_timeout": 5,
+    READ_TIMEOUT: ANSWER_WITHIN,
+    "write_timeout": ANSWER_WITHIN,
+}
+"""MariaDB's drivers know how long one answer may take, and nothing of keepalives."""
+
+MIGRATION_WAIT = 20
+"""Seconds that a migration on MariaDB waits for another process's, which takes a few: shorter than
+ANSWER_WITHIN, so that it is the database that says why."""
 
 READ_ONLY_OPTION = "durable_read"
 LET_IDLE = "durable_let_idle"
@@ -164,9 +176,24 @@ class PostgreSQL(StoreDialect):
     def engine_options(self, url: URL) -> dict[str, Any]:
         options = super().engine_options(url)
         if url.get_driver_name() in ("psycopg", "psycopg2"):
+            given: dict[str, Any]
             given = {name: one for name, one in DEAD_PEER.items() if name not in url.query}
             options["connect_args"] = given
+        if url.get_driver_name() == "psycopg":
+            given[READ_TIMEOUT] = _read_timeout(url)
         return options
+
+    def prepare(self, engine: Engine) -> None:
+        leave_standby(engine)
+        if engine.dialect.driver != "psycopg":
+            return
+
+        @event.listens_for(engine, "do_connect")
+        def connect(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
+            from .patience import connect  # only where this driver is installed
+
+            given = {name: one for name, one in params.items() if name != READ_TIMEOUT}
+            return connect(params[READ_TIMEOUT], *args, **given)
 
     now_sql = "statement_timestamp()"
     after_sql = "statement_timestamp() + make_interval(secs => {seconds})"
@@ -218,8 +245,18 @@ class PostgreSQL(StoreDialect):
 
     @contextmanager
     def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
-        yield
+        driver: Any = connection.connection.dbapi_connection
+        patience = getattr(driver, "patience", None)
+        if patience is not None:
+            # Another process's migration of a large table, or ours, takes its time.
+            driver.patience = None
+        try:
+            lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+            connection.execute(lock, {"name": name})
+            yield
+        finally:
+            if patience is not None:
+                driver.patience = patience
 
 
 class SQLite(StoreDialect):
@@ -280,6 +317,8 @@ class MariaDB(StoreDialect):
         return options
 
     def prepare(self, engine: Engine) -> None:
+        leave_standby(engine)
+
         @event.listens_for(engine, "connect")
         def set_up(dbapi_connection: Any, record: Any) -> None:
             _run(dbapi_connection, IDLE_LIMIT.format(SILENT_CLIENT))
@@ -339,6 +378,19 @@ def _run(dbapi_connection: Any, statement: str) -> None:
     cursor = dbapi_connection.cursor()
     cursor.execute(statement)
     cursor.close()
+
+
+def _read_timeout(url: URL) -> float:
+    given = url.query.get(READ_TIMEOUT, ANSWER_WITHIN)
+    try:
+        seconds = float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not seconds > 0:
+        raise InvalidSetting(
+            f"scheduler.jobstore.default.url: {READ_TIMEOUT}={given!r}: expected a number of seconds"
+        )
+    return seconds
 
 
 def _defined(columns: Sequence[Column[Any]], dialect: Dialect, path: str) -> str:

@@ -1,0 +1,109 @@
+"""Peers that do not answer, and servers that do not take writes any more, on real databases."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url, text
+
+from pyramid_durable.exceptions import InvalidSetting, StoreUnavailable
+from pyramid_durable.store import Store
+from tests.concurrent.proxy import Proxy
+from tests.processes.deployment import database
+from tests.services import service_url
+
+ANSWER = 0.5
+"""Seconds that one answer may take, as the URL says."""
+
+
+@contextmanager
+def behind_a_proxy(kind: str, timeout: str) -> Iterator[tuple[Store, Proxy]]:
+    url = make_url(service_url(kind))
+    proxy = Proxy(url.host or "127.0.0.1", url.port or {"postgresql": 5432}.get(kind, 3306))
+    limits = {"read_timeout": timeout, "connect_timeout": "2"}
+    through = url.set(host="127.0.0.1", port=proxy.port).update_query_dict(limits)
+    store = Store(through.render_as_string(hide_password=False))
+    try:
+        yield store, proxy
+    finally:
+        proxy.close()
+        store.dispose()
+
+
+def ask(store: Store, question: str = "SELECT 1") -> None:
+    with store.begin() as connection:
+        connection.execute(text(question))
+
+
+@pytest.mark.parametrize(("kind", "timeout"), [("postgresql", "0.5"), ("mariadb", "1")])
+def test_a_peer_that_says_nothing_is_an_outage_within_the_timeout(kind: str, timeout: str) -> None:
+    with behind_a_proxy(kind, timeout) as (store, proxy):
+        ask(store)
+        with pytest.raises(StoreUnavailable), store.begin() as connection:
+            proxy.swallow()
+            began = time.monotonic()
+            connection.execute(text("SELECT 2"))
+        assert float(timeout) <= time.monotonic() - began < 5
+        proxy.heal()
+        ask(store)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_an_answer_that_takes_long_is_waited_for_within_the_timeout(kind: str) -> None:
+    with behind_a_proxy(kind, "30") as (store, _):
+        ask(store, {"postgresql": "SELECT pg_sleep(0.5)", "mariadb": "SELECT sleep(0.5)"}[kind])
+
+
+def test_another_process_s_migration_is_waited_for_longer() -> None:
+    """A migration of a large table may take minutes; the next one waits for it."""
+    with behind_a_proxy("postgresql", str(ANSWER)) as (store, _), store.begin() as connection:
+        locked, waits = threading.Event(), threading.Event()
+        got: list[float] = []
+
+        def migrate() -> None:
+            locked.wait(10)
+            with store.begin() as second:
+                waits.set()
+                with store.dialect.schema_lock(second, "slow"):
+                    got.append(time.monotonic())
+
+        other = threading.Thread(target=migrate)
+        other.start()
+        with store.dialect.schema_lock(connection, "slow"):
+            locked.set()
+            waits.wait(10)
+            time.sleep(3 * ANSWER)
+            released = time.monotonic()
+        connection.commit()
+        other.join(10)
+        assert len(got) == 1
+        assert got[0] >= released
+
+
+@pytest.mark.parametrize("given", ["none", "0", "-1"])
+def test_a_timeout_that_is_none_is_said(given: str) -> None:
+    store = Store(f"postgresql+psycopg://u@127.0.0.1:1/x?read_timeout={given}")
+    with pytest.raises(InvalidSetting, match="read_timeout"):
+        store.engine  # noqa: B018 - made at its first use
+
+
+def test_connections_to_a_server_that_has_become_a_standby_are_dropped(tmp_path: Path) -> None:
+    """They answer well, so nothing else would ever end them."""
+    with database("postgresql", tmp_path) as url:
+        store = Store(url)
+        ask(store, "CREATE TABLE written (number integer)")
+        with store.engine.connect() as one, store.engine.connect() as two:
+            for connection in (one, two):
+                connection.execute(text("SET SESSION default_transaction_read_only = on"))
+                connection.commit()
+        write = "INSERT INTO written VALUES (1)"
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            ask(store, write)
+        # Both are gone, and what the URL leads to takes writes.
+        ask(store, write)
+        store.dispose()
