@@ -28,13 +28,14 @@ class DurableScheduler(BackgroundScheduler):
         executor: DurableThreadExecutor,
         *,
         timezone: tzinfo,
-        retry_interval: float,
+        poll_interval: float,
     ) -> None:
         self._runs = jobstore
+        self._poll_interval = poll_interval
         super().__init__(
             jobstores={"default": jobstore},
             executors={"default": executor},
-            jobstore_retry_interval=retry_interval,
+            jobstore_retry_interval=poll_interval,
             timezone=timezone,
             logger=log,
             daemon=True,
@@ -46,6 +47,15 @@ class DurableScheduler(BackgroundScheduler):
             super().remove_job(job_id, jobstore)
         elif self._listeners:
             self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, "default"))
+
+    def _process_jobs(self) -> float | None:
+        """The seconds to wait for the next round: never longer than between two polls.
+
+        The stock loop subtracts one look at the wall clock from another. A clock that is set back
+        between the two would have it sleep for as long as the clock was set back.
+        """
+        seconds: float | None = super()._process_jobs()
+        return None if seconds is None else min(seconds, self._poll_interval)
 
     def _dispatch_event(self, event: SchedulerEvent) -> None:
         if self._listeners:

@@ -91,7 +91,7 @@ class Daemon:
             self._jobstore,
             self._executor,
             timezone=self._settings.zone,
-            retry_interval=self._settings.poll_interval,
+            poll_interval=self._settings.poll_interval,
         )
         self.aps.start()
         self._listener = threading.Thread(target=self._listen, name="durable-listener", daemon=True)
@@ -111,7 +111,7 @@ class Daemon:
         self._runner = Runner(self._registry, telling)
         self._recorder = Recorder(store, poison_limit=settings.poison_limit, telling=telling)
         self._housekeeper = Housekeeper(self._registry, telling)
-        self._declaring = Declaring(store, lambda: self._scheduler.declared, lease=settings.lease)
+        self._declaring = Declaring(store, self._scheduler.declared_at, lease=settings.lease)
         self._heart = Heartbeat(
             store,
             queues=self.queues,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from .fingerprints import generation_of
 from .records import ScheduleSpec
+from .times import utcnow
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +18,8 @@ log = logging.getLogger(__name__)
 class Declaring:
     """Brings the store in line with what this deployment declares.
 
-    ``declared`` makes the schedules; their first fire times count from the call. A daemon that is
+    ``declared`` makes the schedules, their first fire times counted from a given time; that is the
+    store's, since a host whose clock is wrong would fire what is not due. A daemon that is
     behind at its start, since one of a newer generation lives, changes nothing. It asks again after
     its heartbeats, and takes over when none has lived for ``lease`` seconds: the newer version was
     rolled back, and not just restarted. Daemons that were there before the newer version ask
@@ -28,7 +31,7 @@ class Declaring:
     def __init__(
         self,
         store: Any,
-        declared: Callable[[], Sequence[ScheduleSpec]],
+        declared: Callable[[datetime], Sequence[ScheduleSpec]],
         *,
         lease: float,
         clock: Callable[[], float] = time.monotonic,
@@ -39,14 +42,13 @@ class Declaring:
         self._clock = clock
         self._behind = False
         self._newer_seen = float("-inf")
-        self.digest = generation_of(declared())
+        self.digest = generation_of(declared(utcnow()))
 
     def settle(self) -> None:
         """Bring the store in line, or see that this is not ours to do. Raises StoreUnavailable."""
         with self._store.begin() as connection:
-            standing = self._store.generations.settle(
-                connection, self._declared(), lease=self._lease
-            )
+            declared = self._declared(self._store.now(connection))
+            standing = self._store.generations.settle(connection, declared, lease=self._lease)
         if standing.behind and not self._behind:
             log.warning(
                 "a daemon of a newer deployment is at work: the schedules that this one declares "

@@ -17,6 +17,7 @@ class IScheduler(Interface):
     broker = Attribute("The Broker of this process.")
     serializer = Attribute("What turns arguments, results and userdata into text and back.")
     declared = Attribute("The ScheduleSpecs the application declares, read from its configuration.")
+    declared_at = Attribute("declared_at(now): the same, first fire times counted from ``now``.")
     aliases = Attribute("Mapping of the old names of functions to their new ones.")
     changer = Attribute("What applies Changes to what is stored; see changed.Changer.")
     allowed = Attribute("What may run as a job, and how it is found; see allowing.Allowed.")

@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -212,11 +213,15 @@ class Scheduler(Facade, Listening):
 
     @property
     def declared(self) -> tuple[ScheduleSpec, ...]:
-        """The declared schedules, as a daemon brings the store in line with them at its start.
+        """The declared schedules, as they are by this machine's clock; see ``declared_at``."""
+        return self.declared_at(utcnow())
 
-        Raises InvalidJob, InvalidQueue or TypeError for a declaration that cannot be used.
+    def declared_at(self, now: datetime) -> tuple[ScheduleSpec, ...]:
+        """The declared schedules, their first fire times counted from ``now``.
+
+        A daemon brings the store in line with them at its start, by the store's clock. Raises
+        InvalidJob, InvalidQueue or TypeError for a declaration that cannot be used.
         """
-        now = utcnow()
         return tuple(
             self.specs.schedule(call, kind, start_date, fields, now=now, declared=True)
             for kind, call, start_date, fields in self._declarations

@@ -60,7 +60,9 @@ class Deliveries:
 
         Their ids tell: they grow with time.
         """
-        oldest = int((utcnow() - KEPT).timestamp() * 1000)
+        with self._db.read() as connection:
+            # By the database's clock: a daemon whose own runs ahead must not forget for all.
+            oldest = int((self._db.now(connection) - KEPT).timestamp() * 1000)
         digits = f"{oldest:012x}"
         name = self._table.c.name
         old = (name >= MARK) & (name < f"{MARK}{digits[:8]}-{digits[8:]}")

@@ -26,9 +26,7 @@ class Deployment:
 
     def start(self, incarnation):
         """Start a daemon of it; returns what asks again at each heartbeat."""
-        declaring = Declaring(
-            self.store, lambda: self.scheduler.declared, lease=LEASE, clock=self.clock
-        )
+        declaring = Declaring(self.store, self.scheduler.declared_at, lease=LEASE, clock=self.clock)
         info = DaemonInfo(
             incarnation=incarnation,
             label=incarnation,

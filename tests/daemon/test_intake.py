@@ -35,6 +35,7 @@ from pyramid_durable.intake import Intake
 from pyramid_durable.records import BROKEN, CANCELLED, SCHEDULED, JobSpec, StoredJob
 from pyramid_durable.serializers import PickleSerializer
 from pyramid_durable.store import Store
+from pyramid_durable.store.deliveries import Deliveries
 from pyramid_durable.times import new_id, utcnow
 from tests.web.registered_jobs import remind, send
 
@@ -460,3 +461,19 @@ def test_a_running_job_writes_into_the_store_and_not_to_the_broker(
         "tests.daemon.jobs:follow_up",
         "tests.daemon.jobs:nothing",
     ]
+
+
+def test_a_daemon_whose_clock_runs_ahead_forgets_no_more_than_others(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A year ahead it would forget all, and store again what is delivered again."""
+    here = desk()
+    body = here.take(here.spec())
+    monkeypatch.setattr(
+        "pyramid_durable.store.deliveries.utcnow", lambda: utcnow() + timedelta(days=365)
+    )
+    Deliveries(here.store).forget()
+    with here.store.begin() as connection:
+        connection.execute(here.store.tables.job.delete())
+    here.intake.take(body)
+    assert here.ids() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,16 @@ def test_declared_schedules_are_brought_into_the_store(config: Configurator) -> 
         "tests.web.jobs:charge",
     )
     assert scheduler.next_run_times("nightly", 2)[0] == schedule.next_run_at
+
+
+def test_declared_schedules_begin_by_the_clock_that_is_given(config: Configurator) -> None:
+    """The store's, in a daemon: one whose own clock is behind would fire at once what is past."""
+    config.include("pyramid_durable")
+    config.add_cron_job("nightly", charge, hour=3)
+    scheduler = config.make_wsgi_app().registry.scheduler
+    now = datetime(2031, 5, 17, 2, 0, tzinfo=timezone.utc)
+    (nightly,) = scheduler.declared_at(now)
+    assert now < nightly.next_run_at <= now + timedelta(days=1)
 
 
 def test_directives_conflict_like_others(config: Configurator) -> None:
