@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, Final
 
-from .times import parse_duration
+from .times import parse_duration, relative_date
 
 RETRY_PAUSE: Final = 3600.0
 """Seconds that ``raise Retry()`` waits where neither it nor the job says how long (API.md)."""
@@ -204,9 +204,13 @@ def decide_retry(
         return None
     if asked.max_attempts is not None:
         max_attempts = asked.max_attempts
-    if asked.date is not None:
+    # A relative one is a delay, which the store's clock counts.
+    relative = None if asked.date is None else relative_date(asked.date)
+    if asked.date is not None and relative is None:
         return Again(date=asked.date, max_attempts=max_attempts)
-    if asked.delay is not None:
+    if relative is not None:
+        wait = max(0.0, relative)
+    elif asked.delay is not None:
         wait = asked.delay
     else:
         wait = RETRY_PAUSE if backoff is None else parse_backoff(backoff).delay(attempt, rng)

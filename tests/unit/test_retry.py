@@ -186,7 +186,10 @@ def test_a_bound_that_a_retry_gives_is_the_jobs_from_now_on() -> None:
 def test_a_retry_names_its_time() -> None:
     assert decide(Retry(delay="5m"), backoff=9) == Again(delay=300, max_attempts=1)
     assert decide(Retry(delay=0)) == Again(delay=0, max_attempts=1)
-    assert decide(Retry(date="5d"), backoff=9) == Again(date="5d", max_attempts=1)
+    assert decide(Retry(date="5d"), backoff=9) == Again(delay=5 * 86400, max_attempts=1)
+    assert decide(Retry(date=timedelta(hours=-1))) == Again(delay=0, max_attempts=1)
+    on = "2030-05-17"
+    assert decide(Retry(date=on), backoff=9) == Again(date=on, max_attempts=1)
 
 
 @pytest.mark.parametrize(
