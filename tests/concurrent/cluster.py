@@ -84,7 +84,8 @@ class Place(Deployment):
         self.engine = create_engine(store.url, poolclass=NullPool)
         ini = self.ini.read_text()
         ini = ini.replace(f"= {store.url}\n", f"= {url.replace('STORE_PORT', '%(store_port)s')}\n")
-        self.ini.write_text(f"[DEFAULT]\nstore_port = {store.port}\n\n{ini}")
+        self.ini.write_text(ini)
+        self.variables = {"store_port": str(store.port)}
 
     def produce(self, slot: Slot, seed: str, rate: float) -> None:
         """Start a producer."""

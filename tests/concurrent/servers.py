@@ -111,6 +111,16 @@ class OwnPostgres(OwnServer):
         return False
 
 
+class OwnMariaDB(OwnServer):
+    """A server in a folder of its own. Killed, it recovers at its next start."""
+
+    def answers(self) -> bool:
+        engine = create_engine(self.url, poolclass=NullPool)
+        with suppress(Exception), engine.connect() as connection:
+            return connection.execute(text("SELECT 1")).scalar_one() == 1
+        return False
+
+
 class OwnRedis(OwnServer):
     """Without a file: a restart loses what was in it, as a broker is allowed to."""
 
@@ -170,6 +180,32 @@ def own_postgres(binaries: Path) -> Iterator[OwnPostgres]:
         server = OwnPostgres(url, folder, command, user)
         server.start()
         try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def own_mariadb(install: str, binary: str) -> Iterator[OwnMariaDB]:
+    """A server with one database and, beside root, a user ``app`` without a right beyond it."""
+    user = "mysql" if os.geteuid() == 0 else None
+    with own_folder(user) as folder:
+        options = ["--no-defaults", f"--datadir={folder / 'data'}"]
+        init = [install, *options, "--skip-test-db", "--auth-root-authentication-method=normal"]
+        subprocess.run(init, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+        port = free_port()
+        options += [f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve"]
+        options += [f"--socket={folder / 'socket'}", f"--pid-file={folder / 'pid'}"]
+        # The machine does not fall, only the server: a commit has to reach the system, no disk.
+        options += ["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"]
+        url = f"mysql+pymysql://root@127.0.0.1:{port}"
+        server = OwnMariaDB(url, folder, [binary, *options], user)
+        server.start()
+        try:
+            with create_engine(url, poolclass=NullPool).connect() as connection:
+                connection.execute(text("CREATE DATABASE app"))
+                connection.execute(text("CREATE USER app"))
+                connection.execute(text("GRANT ALL ON app.* TO app"))
             yield server
         finally:
             server.stop()

@@ -79,7 +79,7 @@ def has_finished(stage: Cluster, process: str) -> bool:
 
 def ask_for_a_nap(stage: Cluster) -> None:
     entry = Entry(key="nap", kind="nap")
-    registry = get_app(str(stage.place.ini)).registry
+    registry = get_app(str(stage.place.ini), options=stage.place.variables).registry
     with Book(stage.folder / "test.book") as book, prepare(registry=registry) as env:
         request = env["request"]
         book.asking([entry])

@@ -29,6 +29,7 @@ SCRIPTS = {
     "pserve": "pyramid.scripts.pserve",
     "pscheduler": "pyramid_durable.scripts.pscheduler",
     "pjobs": "pyramid_durable.scripts.pjobs",
+    "shifted": "tests.processes.shifted",
 }
 
 
@@ -88,6 +89,9 @@ class Deployment:
             + LOGGING
         )
         self.engine: Engine = create_engine(settings["sqlalchemy.url"])
+        # What processes are given for the ini's %(name)s where nothing else is said. Not in its
+        # [DEFAULT] section, which would win over what is given.
+        self.variables: dict[str, str] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -99,10 +103,16 @@ class Deployment:
         name = name or f"{script}{len(self.processes)}"
         module = SCRIPTS[script]
         command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
+        given = {argument.partition("=")[0] for argument in arguments}
+        others = [f"{key}={one}" for key, one in self.variables.items() if key not in given]
         environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [*command, str(self.ini), *arguments], cwd=ROOT, env=environ, stdout=log, stderr=log
+                [*command, str(self.ini), *arguments, *others],
+                cwd=ROOT,
+                env=environ,
+                stdout=log,
+                stderr=log,
             )
         return name
 
@@ -145,24 +155,37 @@ def deployed(
     folder: Path, application: str, store: str, broker: str, **settings: str
 ) -> Iterator[Deployment]:
     """Deploy on a database and a broker; on a failure the logs are printed."""
-    with database(store, folder) as store_url:
-        deployment = Deployment(
-            folder,
-            application,
-            {
-                "sqlalchemy.url": store_url,
-                "scheduler.broker.url": broker_url(broker, folder),
-                **{re.sub("__", ".", key): value for key, value in settings.items()},
-            },
-        )
-        try:
-            yield deployment
-        except BaseException:
-            for name in deployment.processes:
-                sys.stderr.write(f"--- {name}\n{deployment.log(name)}\n")
-            raise
-        finally:
-            deployment.close()
+    with (
+        database(store, folder) as store_url,
+        deployed_on(
+            folder, application, store_url, broker_url(broker, folder), **settings
+        ) as deployment,
+    ):
+        yield deployment
+
+
+@contextmanager
+def deployed_on(
+    folder: Path, application: str, store_url: str, broker_url: str, **settings: str
+) -> Iterator[Deployment]:
+    """Deploy on the servers of these URLs; on a failure the logs are printed."""
+    deployment = Deployment(
+        folder,
+        application,
+        {
+            "sqlalchemy.url": store_url,
+            "scheduler.broker.url": broker_url,
+            **{re.sub("__", ".", key): value for key, value in settings.items()},
+        },
+    )
+    try:
+        yield deployment
+    except BaseException:
+        for name in deployment.processes:
+            sys.stderr.write(f"--- {name}\n{deployment.log(name)}\n")
+        raise
+    finally:
+        deployment.close()
 
 
 LOGGING = """
