@@ -1,6 +1,7 @@
 # make demo    creates .venv, installs, starts the demo, and says where to look
 # make test    creates .venv, installs, runs the whole suite (arguments: ARGS="-k store -n 0 -x")
 # make check   style, types and the floors between modules
+# make outages every outage, also those that have to last (arguments: ARGS="-k half_open")
 # make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
 #
@@ -10,9 +11,11 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+OUTAGES := $(addprefix tests/processes/test_,store_outages.py half_open.py full_disk.py clocks.py \
+	broker_outages.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check chaos bench format clean
+.PHONY: help demo test check outages chaos bench format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -33,6 +36,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What `make test` leaves out of these waits for leases and timeouts to run out, or starts a MariaDB
+# of its own: a minute more.
+outages: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "" $(OUTAGES) $(ARGS)
 
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.concurrent $(ARGS)

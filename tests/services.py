@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import NoReturn
 
 import pytest
 from kombu import Connection
@@ -29,11 +30,15 @@ def service_url(name: str) -> str:
     variable = f"DURABLE_TEST_{name.upper()}"
     url = os.environ.get(variable) or DEFAULTS[name]
     error = _try(name, url)
-    if error is None:
-        return url
-    message = (
-        f"{name} does not answer at {_shown(url)} ({error}); start it there, or set {variable}"
-    )
+    if error is not None:
+        missing(
+            f"{name} does not answer at {_shown(url)} ({error}); start it there, or set {variable}"
+        )
+    return url
+
+
+def missing(message: str) -> NoReturn:
+    """Skip the running test, or fail it in continuous integration."""
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

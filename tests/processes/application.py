@@ -12,14 +12,29 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.router import Router
 from pyramid.threadlocal import get_current_request
-from sqlalchemy import Column, Integer, MetaData, String, Table, engine_from_config
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    engine_from_config,
+    func,
+)
 from sqlalchemy.orm import sessionmaker
 
-from pyramid_durable import current_job, job
+from pyramid_durable import Retry, current_job, job
 from pyramid_durable.current import CurrentJob
 
 metadata = MetaData()
-ran = Table("ran", metadata, Column("number", Integer), Column("job", String(40)))
+ran = Table(
+    "ran",
+    metadata,
+    Column("number", Integer),
+    Column("job", String(40)),
+    Column("at", DateTime(timezone=True), server_default=func.now()),
+)
 asked = Table("asked", metadata, Column("number", Integer))
 
 
@@ -28,6 +43,30 @@ def note(request: Request, number: int) -> None:
     """Note in the job's own transaction that it ran: no more and no less than once."""
     request.dbsession.execute(ran.insert().values(number=number, job=current_job().id))
     zope.sqlalchemy.mark_changed(request.dbsession, transaction_manager=request.tm)
+
+
+@job(pass_request=True)
+def note_and_nap(request: Request, number: int, seconds: float) -> None:
+    """Note, and take a while before the commit."""
+    note(request, number)
+    time.sleep(seconds)
+
+
+@job(pass_request=True)
+def note_when(request: Request, number: int, path: str) -> None:
+    """Begin to wait until there is a file of this name, then note."""
+    Path(f"{path}.waits").touch()
+    while not Path(path).exists():
+        time.sleep(0.01)
+    note(request, number)
+
+
+@job(pass_request=True)
+def note_at_second(request: Request, number: int, retry: dict[str, str]) -> None:
+    """Ask for another attempt, then note."""
+    if current_job().attempt == 1:
+        raise Retry(**retry)
+    note(request, number)
 
 
 @job(pass_job=True)
@@ -67,8 +106,9 @@ def ask(request: Request) -> Response:
     number = int(request.params["number"])
     request.dbsession.execute(asked.insert().values(number=number))
     zope.sqlalchemy.mark_changed(request.dbsession, transaction_manager=request.tm)
-    func = {"note": note, "sees": sees}[request.params.get("func", "note")]
-    id = request.registry.scheduler.add_async_job(func, args=[number])
+    work = {"note": note, "sees": sees}[request.params.get("func", "note")]
+    options = {"queue": request.params["queue"]} if "queue" in request.params else {}
+    id = request.registry.scheduler.add_async_job(work, args=[number], **options)
     if request.params.get("fail"):
         raise RuntimeError("the view fails after it has asked for a job")
     return Response(id)
@@ -95,5 +135,10 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
         config.add_route("ask", "/ask")
         config.add_view(ask, route_name="ask")
         config.add_exception_view(failed, context=RuntimeError)
+        if "application.yearly" in settings:
+            # On a queue of its own: the daemon that declares it need not be the one that runs it.
+            config.add_cron_job(
+                "yearly", note, args=[0], crontab="0 3 1 1 *", queue=settings["application.yearly"]
+            )
         config.scan("tests.processes.application")
     return config.make_wsgi_app()
