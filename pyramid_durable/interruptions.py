@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from .exceptions import SchemaMismatch, StoreUnavailable
 from .outcomes import Outcome
 from .records import SCHEDULED
-from .store.outages import is_away
+from .store.outages import is_away, refuses_to_write
 
 PAUSE: Final = 1.0
 """Seconds until an interrupted job is due again: a failover takes some, and claims wait for it."""
@@ -29,13 +29,13 @@ def interruption(
     reached.
 
     An outage costs the job nothing. Where the store is there all the same, only this connection was
-    lost. The job itself may have brought that about, again and again, so it counts as a crash.
+    lost. The job itself may have brought that about, again and again, so it counts as a crash. (Not
+    so where the database says why: a nearly full disk may take a small write, and not the job's.)
     """
     if not any(_is_outage(one, on_store) for one in _chain(error)):
         return None
-    return Outcome(
-        state=SCHEDULED, error=error, give_back=PAUSE, crashed=store.works(), started=started
-    )
+    crashed = not any(map(refuses_to_write, _chain(error))) and store.works()
+    return Outcome(state=SCHEDULED, error=error, give_back=PAUSE, crashed=crashed, started=started)
 
 
 def _is_outage(error: BaseException, on_store: bool) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from .endings import Ending, GiveBack, fence_of, give_back, size_of
 from .exceptions import StoreUnavailable
 from .records import FAILED, Completion
+from .store.outages import refuses_to_write
 from .telling import SILENT, Telling
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,8 @@ class Recorder:
             except StoreUnavailable as error:
                 self._note_away(error)
                 failures += 1
-                if failures >= DOUBTFUL and self._store.works():
+                doubtful = failures >= DOUBTFUL and not refuses_to_write(error.__cause__)
+                if doubtful and self._store.works():
                     raise
             else:
                 self._note_back()

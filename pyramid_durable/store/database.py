@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, literal, make_url, select
@@ -22,6 +23,9 @@ from .schema import make_tables
 
 STORE_ID = "store_id"
 """The row of the meta table that tells one store from every other."""
+
+TOUCHED = "touched"
+"""The row that is written to see whether the database takes writes."""
 
 
 class Database:
@@ -98,14 +102,32 @@ class Database:
             ) from error
         except PoolTimeout as error:
             raise StoreUnavailable(f"the store {self.masked_url}: {error}") from error
+        except self._driver_errors as error:
+            # As it is: SQLAlchemy was setting a connection up, or back before it is kept.
+            wrapped = DBAPIError(None, None, error)
+            if not is_outage(wrapped):
+                raise
+            raise StoreUnavailable(
+                f"the database of the store {self.masked_url}: {error}"
+            ) from wrapped
+
+    @property
+    def _driver_errors(self) -> tuple[type[Exception], ...]:
+        if "engine" not in self.__dict__:
+            return ()
+        return (self.engine.dialect.loaded_dbapi.Error,)
 
     def works(self) -> bool:
         """Tell, by a small write, whether the database is there and takes writes."""
         meta = self.tables.meta
-        touch = meta.update().where(meta.c.name == STORE_ID).values(value=meta.c.value)
+        # A new value: what is there already SQLite and MariaDB do not write again, and so they would
+        # not see that the disk is full.
+        row = {"name": TOUCHED, "value": str(uuid4())}
+        touch = meta.update().where(meta.c.name == TOUCHED).values(value=row["value"])
         try:
             with self.begin() as connection:
-                connection.execute(touch)
+                if connection.execute(touch).rowcount == 0:
+                    self.dialect.inserts(connection, self.dialect.insert(meta), row)
         except StoreUnavailable:
             return False
         return True

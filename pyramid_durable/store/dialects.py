@@ -29,6 +29,7 @@ from sqlalchemy.sql.schema import Table
 
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
+from .silence import DEAD_PEER, READ_TIMEOUT, SILENT_PEER, read_timeout
 from .standby import leave_standby
 from .types import UtcDateTime
 
@@ -36,34 +37,9 @@ BUSY_TIMEOUT = 15.0
 """Seconds that SQLite waits for its one writer; as long as a default lease, since a job's own
 transaction may hold the lock that long and a daemon that gives up earlier gains nothing."""
 
-DEAD_PEER = {
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 8000,
-}
-"""libpq's ways to notice, within some 9 seconds, a peer that neither answers nor closes: a daemon
-has to be back on its feet before a default lease (15 s) is over. ``tcp_user_timeout`` is in ms."""
-
 SILENT_CLIENT = 10
 """Seconds that a server lets one of our short transactions lie idle: a daemon that is frozen in the
 midst of one holds rows that others need, and must lose them before its lease (15 s) is over."""
-
-ANSWER_WITHIN = 30
-"""Seconds that one answer may take: long enough for every statement of ours, a migration of a large
-table apart. It notices a peer that is there, acknowledges what it is sent, and says nothing."""
-
-READ_TIMEOUT = "read_timeout"
-"""What the drivers of MariaDB call it, and a URL of the store for either database."""
-
-SILENT_PEER = {
-    "connect_timeout": 5,
-    READ_TIMEOUT: ANSWER_WITHIN,
-    "write_timeout": ANSWER_WITHIN,
-}
-"""MariaDB's drivers know how long one answer may take, and nothing of keepalives."""
 
 MIGRATION_WAIT = 20
 """Seconds that a migration on MariaDB waits for another process's, which takes a few: shorter than
@@ -180,7 +156,7 @@ class PostgreSQL(StoreDialect):
             given = {name: one for name, one in DEAD_PEER.items() if name not in url.query}
             options["connect_args"] = given
         if url.get_driver_name() == "psycopg":
-            given[READ_TIMEOUT] = _read_timeout(url)
+            given[READ_TIMEOUT] = read_timeout(url)
         return options
 
     def prepare(self, engine: Engine) -> None:
@@ -378,19 +354,6 @@ def _run(dbapi_connection: Any, statement: str) -> None:
     cursor = dbapi_connection.cursor()
     cursor.execute(statement)
     cursor.close()
-
-
-def _read_timeout(url: URL) -> float:
-    given = url.query.get(READ_TIMEOUT, ANSWER_WITHIN)
-    try:
-        seconds = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not seconds > 0:
-        raise InvalidSetting(
-            f"scheduler.jobstore.default.url: {READ_TIMEOUT}={given!r}: expected a number of seconds"
-        )
-    return seconds
 
 
 def _defined(columns: Sequence[Column[Any]], dialect: Dialect, path: str) -> str:

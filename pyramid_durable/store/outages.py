@@ -10,6 +10,11 @@ AWAY_STATES: Final = ("08", "57P", "53", "58", "28", "3D", "25006", "25P03")
 """Beginnings of PostgreSQL's SQLSTATEs: connections, shutdown and start, resources (disk, memory,
 connections), its machine, who may connect, to what, read-only, and a transaction idle for too long."""
 
+REFUSED_STATES: Final = ("53100", "25006")
+REFUSED_NUMBERS: Final = frozenset((1021, 1114, 1290, 1792, 1836))
+REFUSED_TEXTS: Final = ("disk is full", "disk i/o error", "readonly database")
+"""A disk that is full, and a server that is read-only."""
+
 BUSY_STATES: Final = ("40", "55P03", "57014")
 """Deadlocks, and waits that were given up."""
 
@@ -48,6 +53,16 @@ def is_away(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     return _is_one_of(error, AWAY_STATES, AWAY_NUMBERS, AWAY_TEXTS)
+
+
+def refuses_to_write(error: BaseException | None) -> bool:
+    """Tell whether the database says itself that it has no room, or is read-only.
+
+    Then neither a statement nor a lost connection can have brought it about.
+    """
+    return isinstance(error, DBAPIError) and _is_one_of(
+        error, REFUSED_STATES, REFUSED_NUMBERS, REFUSED_TEXTS
+    )
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:

@@ -15,7 +15,7 @@ import psycopg
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """Raises OperationalError, and is closed, when one answer takes longer than ``patience``
+    """Raises OperationalError, and is closed, when nothing is heard of an answer for ``patience``
     seconds; None waits as long as it takes."""
 
     patience: float | None = None
@@ -32,7 +32,10 @@ class PatientConnection(psycopg.Connection[Any]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > ends:
+                now = time.monotonic()
+                if ready:
+                    ends = now + seconds
+                elif now > ends:
                     break
                 wanted = gen.send(ready)
         except StopIteration as done:

@@ -1,3 +1,5 @@
+import sqlite3
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, PendingRollbackError
@@ -27,6 +29,15 @@ def test_an_outage_costs_a_job_nothing():
 
 def test_a_connection_lost_beside_a_store_that_works_counts_as_a_crash():
     assert interruption(cut(), FakeStore(), on_store=True).crashed
+
+
+@pytest.mark.parametrize("said", ["database or disk is full", "disk I/O error"])
+def test_a_disk_with_room_for_small_writes_only_is_no_crash(said):
+    full = OperationalError("INSERT", {}, sqlite3.OperationalError(said))
+    assert not interruption(full, FakeStore(), on_store=True).crashed
+    behind = StoreUnavailable("the database of the store")
+    behind.__cause__ = full
+    assert not interruption(behind, FakeStore(), on_store=True).crashed
 
 
 def test_another_database_is_the_jobs_own_affair():

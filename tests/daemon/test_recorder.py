@@ -1,10 +1,12 @@
+import sqlite3
 import threading
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from pyramid_durable.endings import GiveBack
 from pyramid_durable.exceptions import StoreUnavailable
-from pyramid_durable.recorder import LARGEST_TEXT, Recorder
+from pyramid_durable.recorder import DOUBTFUL, LARGEST_TEXT, Recorder
 from pyramid_durable.records import FAILED
 
 from .fakes import FakeStore, claim, completion, eventually
@@ -155,6 +157,28 @@ def test_an_end_that_looks_like_an_outage_each_time_is_told_from_one(store, reco
     written = {each.id: each.state for each in store.written}
     assert written == {"large": FAILED, "small": "succeeded"}
     assert "its end cannot be stored as it is" in caplog.text
+
+
+def test_an_end_that_finds_no_room_waits_although_smaller_writes_find_some(store, recorder, caplog):
+    full = threading.Event()
+    full.set()
+    tries = []
+
+    def refuse(batch):
+        tries.append(batch)
+        if full.is_set():
+            raise StoreUnavailable("the disk") from OperationalError(
+                "UPDATE", {}, sqlite3.OperationalError("database or disk is full")
+            )
+
+    store.refuse = refuse
+    recorder.start()
+    recorder.add(completion("large", result="x" * 1000))
+    eventually(lambda: len(tries) > DOUBTFUL)
+    full.clear()
+    assert recorder.flush(10)
+    assert [(each.id, each.state) for each in store.written] == [("large", "succeeded")]
+    assert "cannot be stored" not in caplog.text
 
 
 def test_what_is_cut_short_is_charged_for_it(store, recorder):

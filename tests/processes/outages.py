@@ -141,16 +141,19 @@ class Book:
         self._name = name
         self._seen = 0
 
-    def lines(self) -> list[str]:
+    def new(self) -> list[str]:
         """What has been written since, a record a line (tracebacks and the like left out)."""
-        text = self._app.log(self._name)
-        new, self._seen = text[self._seen :], len(text)
         year = time.strftime("%Y-")
-        return [line for line in new.splitlines() if line.startswith(year)]
+        text = self._app.log(self._name)[self._seen :]
+        return [line for line in text.splitlines() if line.startswith(year)]
 
     def own(self) -> list[str]:
         """The same without what is said of single jobs."""
-        return [line for line in self.lines() if "[pyramid_durable.runner]" not in line]
+        return [line for line in self.new() if "[pyramid_durable.runner]" not in line]
+
+    def turn_over(self) -> None:
+        """Read on from here."""
+        self._seen = len(self._app.log(self._name))
 
     def waits(self, text: str, deadline: float = 30.0) -> None:
         """Wait until this is in it."""

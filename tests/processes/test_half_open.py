@@ -69,7 +69,7 @@ def live_through_it(app: Deployment, proxy: Proxy, gate: Path) -> None:
     Book(app, healthy).waits("daemon started")
     with Pump(app, nap_every=0) as pump:
         pump.goes_on()
-        said.lines()
+        said.turn_over()
         proxy.swallow()
         began = time.monotonic()
         said.waits("the lease cannot be renewed", NOTICED)

@@ -9,10 +9,13 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.store import Store
+from pyramid_durable.store.database import TOUCHED
+from pyramid_durable.store.dialects import MariaDB
 from pyramid_durable.store.outages import is_away, is_outage
 
 AWAY, BUSY, WRONG = "away", "busy", "wrong"
@@ -108,3 +111,26 @@ def test_the_store_tells_whether_it_takes_writes(store: Store, tmp_path: Path) -
     assert store.works()
     nowhere = Store(f"sqlite:///{tmp_path / 'missing' / 'store.db'}")
     assert not nowhere.works()
+    (first,) = touched(store)
+    assert store.works()
+    (second,) = touched(store)
+    assert first != second, "what is there already is not written again, and tells nothing"
+
+
+def touched(store: Store) -> list[str]:
+    meta = store.tables.meta
+    with store.read() as connection:
+        return list(
+            connection.execute(select(meta.c.value).where(meta.c.name == TOUCHED)).scalars()
+        )
+
+
+def test_a_connection_that_is_lost_when_it_is_set_back_is_an_outage(store: Store) -> None:
+    """SQLAlchemy passes the driver's error on as it is."""
+    if store.dialect.names != MariaDB.names:
+        pytest.skip("nothing is asked of the server then")
+    with pytest.raises(StoreUnavailable, match="the database of"), store.read() as connection:
+        id = connection.execute(text("SELECT CONNECTION_ID()")).scalar_one()
+        with store.engine.connect() as other:
+            other.execute(text(f"KILL {int(id)}"))
+    assert store.works()
