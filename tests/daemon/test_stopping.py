@@ -35,7 +35,7 @@ def started(bench):
         )
         daemon = Daemon(one.scheduler.registry, **options)
         daemon.start()
-        daemon._runner.interrupts.grace = SOON
+        daemon._runner.stopper.grace = SOON
         daemons.append(daemon)
         return one, daemon
 
@@ -153,7 +153,7 @@ def test_a_job_that_was_asked_to_stop_is_not_tried_again(bench, then, state):
 
 
 def test_run_due_hears_that_its_job_is_cancelled(bench, monkeypatch):
-    monkeypatch.setattr("pyramid_durable.interrupting.CANCEL_GRACE", SOON)
+    monkeypatch.setattr("pyramid_durable.stopping.CANCEL_GRACE", SOON)
     one = bench(settings={"scheduler.heartbeat": "0.05s", "scheduler.lease": "10s"})
     id = one.scheduler.add_async_job(loop)
 

@@ -13,7 +13,8 @@ import zope.sqlalchemy
 from pyramid.request import Request
 from pyramid.router import Router
 
-from pyramid_durable import current_job, interrupting, job, processes
+from pyramid_durable import current_job, job, processes
+from pyramid_durable import stopping as grace
 
 from . import application
 from .application import ran
@@ -21,7 +22,7 @@ from .application import ran
 
 def main(global_config: dict[str, str], **settings: Any) -> Router:
     # Tests do not wait as people do.
-    interrupting.CANCEL_GRACE = processes.CANCEL_GRACE = 0.3
+    grace.CANCEL_GRACE = processes.CANCEL_GRACE = 0.3
     return application.main(global_config, **settings)
 
 
