@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=NAME,
         description="Run the jobs of a Pyramid application until SIGTERM or SIGINT: then what is "
-        "running may finish (scheduler.shutdown_timeout); a second signal does not wait.",
+        "running may finish (scheduler.shutdown_timeout); a SIGINT after that does not wait.",
     )
     add_config_arguments(parser)
     add_config_vars(parser)
@@ -262,14 +262,16 @@ def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None
 
 
 def _stop_by_signal(daemon: Daemon) -> threading.Event:
-    """What the first signal sets; the second one hurries the daemon."""
+    """What the first signal sets; a SIGINT after it hurries the daemon."""
     stop = threading.Event()
     signals: SimpleQueue[int] = SimpleQueue()
 
     def obey() -> None:
         signals.get()
         stop.set()
-        signals.get()
+        # SIGTERM may be said again and mean no more than at first: uWSGI says it every second.
+        while signals.get() != signal.SIGINT:
+            pass
         daemon.hurry()
 
     # Not in the handlers: an Event that is set there may find its lock taken by the very wait

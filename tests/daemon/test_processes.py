@@ -65,14 +65,16 @@ def test_what_a_form_asks_for_is_done_once_and_at_once(tmp_path, store, broker):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_is_running_end(tmp_path, number):
+def test_a_signal_lets_what_is_running_end_and_sigterm_may_follow(tmp_path, number):
     with site(tmp_path, scheduler__threads="1") as (made, _, scheduler):
         name = made.start("pscheduler")
         wait_for("the daemon", lambda: is_up(made, name))
         running = scheduler.add_async_job(nap, args=[1.0])
         wait_for("the start", lambda: scheduler.get_job(running).state == "running")
         waiting = scheduler.add_async_job(nothing)
-        assert made.stop(name, number) == 0
+        made.send(name, number)
+        wait_for("the signal", lambda: "daemon stopping" in made.log(name))
+        assert made.stop(name, signal.SIGTERM) == 0
         assert scheduler.get_job(running).state == "succeeded"
         assert scheduler.get_job(waiting).state in ("scheduled", "succeeded")
         assert "daemon stopped" in made.log(name)
@@ -80,7 +82,7 @@ def test_a_signal_lets_what_is_running_end(tmp_path, number):
             assert scheduler.store.daemons.list(connection) == []
 
 
-def test_a_second_signal_hurries_and_the_job_runs_again(tmp_path):
+def test_a_sigint_after_the_first_signal_hurries_and_the_job_runs_again(tmp_path):
     with site(tmp_path) as (made, _, scheduler):
         name = made.start("pscheduler")
         wait_for("the daemon", lambda: is_up(made, name))
@@ -88,7 +90,7 @@ def test_a_second_signal_hurries_and_the_job_runs_again(tmp_path):
         wait_for("the start", lambda: scheduler.get_job(id).state == "running")
         made.processes[name].send_signal(signal.SIGTERM)
         wait_for("the first", lambda: "daemon stopping" in made.log(name))
-        assert made.stop(name) == 0
+        assert made.stop(name, signal.SIGINT) == 0
         job = scheduler.get_job(id)
         assert (job.state, job.attempt) == ("scheduled", 0)
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,16 @@ def wait_for(what: str, condition: Callable[[], Any], deadline: float = DEADLINE
             return answer
         time.sleep(0.05)
     pytest.fail(f"waited {deadline:.0f} s for {what}")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    # One that nobody waits for, as there is where nothing reaps orphans, is gone too.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def free_port() -> int:
@@ -105,16 +115,16 @@ class Deployment:
         command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
         given = {argument.partition("=")[0] for argument in arguments}
         others = [f"{key}={one}" for key, one in self.variables.items() if key not in given]
-        environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"}
+        self.spawn(name, [*command, str(self.ini), *arguments, *others])
+        return name
+
+    def spawn(self, name: str, command: Sequence[str], **variables: str) -> None:
+        """Start any command, with these environment variables besides those there are."""
+        environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}", **variables}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [*command, str(self.ini), *arguments, *others],
-                cwd=ROOT,
-                env=environ,
-                stdout=log,
-                stderr=log,
+                command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
             )
-        return name
 
     def run(self, script: str, *arguments: str) -> int:
         """Run a script to its end; returns its exit code."""
@@ -145,7 +155,8 @@ class Deployment:
     def close(self) -> None:
         for process in self.processes.values():
             if process.poll() is None:
-                process.kill()
+                # With the workers that a server has forked.
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait(DEADLINE)
         self.engine.dispose()
 

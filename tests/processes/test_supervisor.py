@@ -15,7 +15,7 @@ from pyramid.paster import get_app
 from pyramid_durable.scripts import pscheduler
 
 from .application import metadata, nap, nothing
-from .deployment import Deployment, deployed, wait_for
+from .deployment import Deployment, deployed, is_alive, wait_for
 
 QUICK = {
     "scheduler__heartbeat": "0.3s",
@@ -76,7 +76,7 @@ def test_a_killed_child_is_replaced_and_its_job_rescued(tmp_path: Path) -> None:
         assert sorted(daemons(made).values()) == ["night:1", "night:2"]
         assert f"(pid {killed}) ended with SIGKILL" in made.log(name)
 
-        # A second signal does not wait for what is running.
+        # A SIGINT after the first signal does not wait for what is running.
         long = scheduler.add_async_job(nap, args=[60.0])
         wait_for("the start", lambda: is_running(scheduler, long))
         made.send(name, signal.SIGINT)
@@ -114,15 +114,6 @@ def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
         assert made.log(name).count("the supervisor is gone") == 2
         late = scheduler.add_async_job(nothing)
         assert scheduler.get_job(late).state == "scheduled"
-
-
-def is_alive(pid: int) -> bool:
-    # A process that nobody waits for, as there is where nothing reaps orphans, is gone too.
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_a_store_that_cannot_be_reached_is_one_line(
