@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -12,7 +13,7 @@ from .bootstrapping import Ini
 from .clock import DurableScheduler
 from .declaring import Declaring
 from .endings import GiveBack, ending_of
-from .exceptions import InvalidSetting, StoreUnavailable
+from .exceptions import DurableError, InvalidSetting, StoreUnavailable
 from .executors import DurableThreadExecutor
 from .hearing import Hearing
 from .heartbeat import Heartbeat, default_label
@@ -74,8 +75,10 @@ class Daemon:
 
         Raises StoreUnavailable when the store cannot be reached, SchemaMismatch when its tables
         are not this version's, InvalidSetting for ``scheduler.executor = process`` where no process
-        can be started. A broker that cannot be reached is waited for.
+        can be started, DurableError where threads do not run. A broker that cannot be reached is
+        waited for.
         """
+        _check_threads()
         store = self._scheduler.store
         self._make_parts(store)
         self._processes.check()
@@ -273,3 +276,14 @@ class Daemon:
             )
             reason = CUT_OFF if self._runner.has_begun(run.claim) else None
             self._recorder.add(GiveBack(claim=run.claim, reason=reason))
+
+
+def _check_threads() -> None:
+    """Refuse to start threads that would stand still, as in a uWSGI that was not told of them."""
+    # uWSGI itself puts this module into its processes; there is none to import anywhere else.
+    server = sys.modules.get("uwsgi")
+    if not getattr(server, "has_threads", True):
+        raise DurableError(
+            "uWSGI lets no threads run in this process, so no jobs either; expected "
+            "enable-threads = true in the [uwsgi] section (uWSGI 2.0.27 and later need no telling)"
+        )

@@ -1,6 +1,8 @@
 import json
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 
@@ -390,3 +392,16 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(started):
     eventually(lambda: jobs.calls == [(2,)])
     one.scheduler.resume_queue("default")
     eventually(lambda: sorted(jobs.calls) == [(1,), (2,), (3,)])
+
+
+@pytest.mark.parametrize("has_threads", [0, 1])
+def test_a_uwsgi_without_threads_is_refused(bench, monkeypatch, has_threads):
+    # What uWSGI puts into its processes; 1 and 0 are what it says there.
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=has_threads))
+    daemon = Daemon(bench(settings=FAST).scheduler.registry)
+    if has_threads:
+        daemon.start()
+        daemon.stop(5)
+    else:
+        with pytest.raises(DurableError, match="enable-threads = true"):
+            daemon.start()
