@@ -52,6 +52,8 @@ def initialize(registry: Registry) -> None:
     try:
         create_tables(engine)
         add_first_rows(engine)
+        # A server that forks its workers after this must not find a connection here to share out.
+        engine.dispose()
     except OperationalError as error:
         log.error(
             "The demo's tables could not be made; start again when the database answers: %s",
