@@ -33,6 +33,14 @@ process = ["Pebble>=5.0"]
 dashboard = ["pyramid_jinja2>=2.10"]
 metrics = ["prometheus-client>=0.17"]
 demo = ["pyramid_jinja2>=2.10", "pyramid_tm>=2.5", "waitress>=2.1"]
+# uWSGI in wheels; the package called uwsgi has to be compiled. Where there is no wheel, its tests
+# are skipped.
+uwsgi = [
+    (
+        "pyuwsgi>=2.0.30; sys_platform in 'linux darwin' and python_version < '3.15' "
+        "and platform_machine in 'x86_64 aarch64 arm64'"
+    )
+]
 testing = [
     *postgresql,
     *mysql,
@@ -42,6 +50,7 @@ testing = [
     "hypothesis>=6.90",
     # The application's own session may speak to PostgreSQL through the older driver.
     "psycopg2-binary>=2.9",
+    *uwsgi,
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "WebTest>=3.0",

@@ -106,7 +106,7 @@ def ask(request: Request) -> Response:
     number = int(request.params["number"])
     request.dbsession.execute(asked.insert().values(number=number))
     zope.sqlalchemy.mark_changed(request.dbsession, transaction_manager=request.tm)
-    work = {"note": note, "sees": sees}[request.params.get("func", "note")]
+    work = {"note": note, "sees": sees, "nap": nap}[request.params.get("func", "note")]
     options = {"queue": request.params["queue"]} if "queue" in request.params else {}
     id = request.registry.scheduler.add_async_job(work, args=[number], **options)
     if request.params.get("fail"):

@@ -27,15 +27,15 @@ DEMO = {
 }
 
 
-def rent(deployment: Deployment, ski: int) -> None:
-    """Fill in and post the form that rents a ski, as a browser would."""
+def submit(deployment: Deployment, path: str, **fields: str) -> None:
+    """Fill in and post a form of the demo, as a browser would."""
     cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
     browser = urllib.request.build_opener(cookies)
     page = browser.open(f"{deployment.url}/", timeout=20).read().decode()
     token = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert token
-    form = urllib.parse.urlencode({"customer": "1", "csrf_token": token[1]})
-    answer = browser.open(f"{deployment.url}/skis/{ski}/rent", form.encode(), timeout=20)
+    form = urllib.parse.urlencode({**fields, "csrf_token": token[1]})
+    answer = browser.open(f"{deployment.url}{path}", form.encode(), timeout=20)
     assert answer.status == 200
 
 
@@ -47,7 +47,7 @@ def test_renting_a_ski_leads_to_one_late_fee(tmp_path: Path, store: str, broker:
         for name in ("daemon1", "daemon2"):
             demo.start("pscheduler", name=name)
         wait_for("the web server", demo.answers)
-        rent(demo, 1)
+        submit(demo, "/skis/1/rent", customer="1")
         fees = "SELECT count(*) FROM demo_charge"
         wait_for("the fee", lambda: demo.ask(fees) == [(1,)])
         state = "SELECT state FROM durable_job WHERE name = 'late-fee'"
