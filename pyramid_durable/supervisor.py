@@ -98,7 +98,7 @@ class Supervisor:
         self._failure: str | None = None
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Ask to stop; a SIGINT after that does not wait for what is running, a SIGTERM does."""
+        """Ask to stop; a second signal, unless it is SIGHUP, does not wait for what is running."""
         self._signals.put(number)
 
     def run(self) -> bool:
@@ -109,7 +109,7 @@ class Supervisor:
         while self.tick():
             with contextlib.suppress(queue.Empty):
                 number = self._signals.get(timeout=POLL)
-                if number == signal.SIGINT or not self._stopping:
+                if number != signal.SIGHUP or not self._stopping:
                     self.ask_to_stop()
         if self._failure is not None:
             raise DurableError(self._failure)

@@ -48,7 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=NAME,
         description="Run the jobs of a Pyramid application until SIGTERM or SIGINT: then what is "
-        "running may finish (scheduler.shutdown_timeout); a SIGINT after that does not wait.",
+        "running may finish (scheduler.shutdown_timeout); a second one does not wait. SIGHUP asks for "
+        "the same, and may be repeated without hurrying anything.",
     )
     add_config_arguments(parser)
     add_config_vars(parser)
@@ -232,7 +233,7 @@ def _supervise(
         processes=processes,
         patience=scheduler.settings.shutdown_timeout,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stop_signals():
         signal.signal(number, supervisor.on_signal)
     return DONE if supervisor.run() else FAILED
 
@@ -261,23 +262,28 @@ def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None
     return DONE
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """The signals that stop a daemon; SIGHUP is not among them where nohup has it ignored."""
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def _stop_by_signal(daemon: Daemon) -> threading.Event:
-    """What the first signal sets; a SIGINT after it hurries the daemon."""
+    """What the first signal sets; the second one, unless it is SIGHUP, hurries the daemon."""
     stop = threading.Event()
     signals: SimpleQueue[int] = SimpleQueue()
 
     def obey() -> None:
         signals.get()
         stop.set()
-        # SIGTERM may be said again and mean no more than at first: uWSGI says it every second.
-        while signals.get() != signal.SIGINT:
+        while signals.get() == signal.SIGHUP:
             pass
         daemon.hurry()
 
     # Not in the handlers: an Event that is set there may find its lock taken by the very wait
     # that the signal interrupted.
     threading.Thread(target=obey, name="durable-signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stop_signals():
         signal.signal(number, lambda number, frame: signals.put(number))
     return stop
 

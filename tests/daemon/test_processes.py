@@ -64,8 +64,8 @@ def test_what_a_form_asks_for_is_done_once_and_at_once(tmp_path, store, broker):
         assert [job.id for job in scheduler.get_jobs()] == [id]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_is_running_end_and_sigterm_may_follow(tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_lets_what_is_running_end_and_sighup_may_follow(tmp_path, number):
     with site(tmp_path, scheduler__threads="1") as (made, _, scheduler):
         name = made.start("pscheduler")
         wait_for("the daemon", lambda: is_up(made, name))
@@ -74,7 +74,7 @@ def test_a_signal_lets_what_is_running_end_and_sigterm_may_follow(tmp_path, numb
         waiting = scheduler.add_async_job(nothing)
         made.send(name, number)
         wait_for("the signal", lambda: "daemon stopping" in made.log(name))
-        assert made.stop(name, signal.SIGTERM) == 0
+        assert made.stop(name, signal.SIGHUP) == 0
         assert scheduler.get_job(running).state == "succeeded"
         assert scheduler.get_job(waiting).state in ("scheduled", "succeeded")
         assert "daemon stopped" in made.log(name)
@@ -82,7 +82,8 @@ def test_a_signal_lets_what_is_running_end_and_sigterm_may_follow(tmp_path, numb
             assert scheduler.store.daemons.list(connection) == []
 
 
-def test_a_sigint_after_the_first_signal_hurries_and_the_job_runs_again(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_hurries_and_the_job_runs_again(tmp_path, number):
     with site(tmp_path) as (made, _, scheduler):
         name = made.start("pscheduler")
         wait_for("the daemon", lambda: is_up(made, name))
@@ -90,7 +91,7 @@ def test_a_sigint_after_the_first_signal_hurries_and_the_job_runs_again(tmp_path
         wait_for("the start", lambda: scheduler.get_job(id).state == "running")
         made.processes[name].send_signal(signal.SIGTERM)
         wait_for("the first", lambda: "daemon stopping" in made.log(name))
-        assert made.stop(name, signal.SIGINT) == 0
+        assert made.stop(name, number) == 0
         job = scheduler.get_job(id)
         assert (job.state, job.attempt) == ("scheduled", 0)
 

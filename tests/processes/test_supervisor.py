@@ -76,12 +76,12 @@ def test_a_killed_child_is_replaced_and_its_job_rescued(tmp_path: Path) -> None:
         assert sorted(daemons(made).values()) == ["night:1", "night:2"]
         assert f"(pid {killed}) ended with SIGKILL" in made.log(name)
 
-        # A SIGINT after the first signal does not wait for what is running.
+        # A second signal does not wait for what is running.
         long = scheduler.add_async_job(nap, args=[60.0])
         wait_for("the start", lambda: is_running(scheduler, long))
-        made.send(name, signal.SIGINT)
+        made.send(name, signal.SIGTERM)
         wait_for("the first signal", lambda: made.log(name).count("daemon stopping") == 2)
-        assert made.stop(name, signal.SIGINT) == 0
+        assert made.stop(name, signal.SIGTERM) == 0
         job = scheduler.get_job(long)
         assert (job.state, job.attempt) == ("scheduled", 0)
         assert daemons(made) == {}

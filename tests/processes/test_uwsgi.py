@@ -159,7 +159,10 @@ def test_an_attached_daemon_may_finish_though_it_is_told_to_stop_every_second(
     with deployed(tmp_path, APPLICATION, "sqlite", "embedded", **QUICK) as made:
         metadata.create_all(made.engine)
         serve(
-            made, "lazy-apps = true", f"attach-daemon = exec {PSCHEDULER} %p", "reload-mercy = 60"
+            made,
+            "lazy-apps = true",
+            f"attach-daemon2 = cmd=exec {PSCHEDULER} %p,stopsignal=1",
+            "reload-mercy = 60",
         )
         ids = ask_several_workers(made, "/ask", lambda: post(made, "note"))
         wait_for("the jobs", lambda: succeeded(made) == set(ids))
