@@ -80,12 +80,12 @@ class JobEvent(DurableEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class JobCreated(JobEvent):
-    """A job is in the store."""
+    """A job is in the store, and a daemon has claimed it for the first time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStarted(JobEvent):
-    """An attempt begins."""
+    """An attempt begins: the job's own code comes next."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, literal, literal_column, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
@@ -308,11 +318,15 @@ class Claims:
         return connection.execute(statement).rowcount
 
     def _unclaim(self, connection: Connection, claims: Iterable[Claim]) -> None:
-        """Undo claims of this very transaction: nobody ever had them, and their numbers are free."""
+        """Give back what was claimed in this very transaction, so that nobody ever had it.
+
+        A job whose first claim this was still has its first claim before it: by that number its
+        daemon knows that it is new.
+        """
         c = self._job.c
         statement = update(self._job).where(c.id.in_([claim.id for claim in claims]))
-        values = {**self._free(c.run_at), "claim_no": c.claim_no - 1}
-        connection.execute(statement.values(values))
+        number = case((c.claim_no == 1, 0), else_=c.claim_no)
+        connection.execute(statement.values({**self._free(c.run_at), "claim_no": number}))
 
     def _free(self, due_at: Any) -> dict[str, Any]:
         return {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pyramid_durable.events import JobRetrying
 from pyramid_durable.retry import Retry
 
 from . import jobs
 from .fakes import eventually
+from .story import Story
 
 
 def again_at(date):
@@ -66,9 +68,13 @@ def test_ctrl_c_undoes_the_job_and_gives_it_back(bench):
     one = bench()
     id = one.scheduler.add_async_job(interrupted, args=["blue"], priority=0)
     one.scheduler.add_async_job(jobs.add, args=[1])
+    story = Story()
+    one.scheduler.add_listener(story)
     with pytest.raises(KeyboardInterrupt):
         one.scheduler.run_due()
     assert jobs.calls == ["blue"]
+    assert story.words == {id: "CSr"}
+    assert story.of(JobRetrying)[0].reason == "the command that ran it was interrupted"
     job = one.scheduler.get_job(id)
     assert (job.state, job.attempt, job.errors) == ("scheduled", 0, ())
     assert (one.rentals(), len(one.scheduler.get_jobs())) == (0, 2)

@@ -8,13 +8,16 @@ import transaction
 from sqlalchemy import delete
 
 from pyramid_durable.daemon import Daemon
+from pyramid_durable.events import JobRemoved
 from pyramid_durable.exceptions import InvalidSetting
 from pyramid_durable.housekeeping import Housekeeper
 from pyramid_durable.store.retention import TURN
+from pyramid_durable.telling import Telling
 from tests.store.test_retention import put
 
 from . import jobs
 from .fakes import eventually
+from .story import Story
 
 NOW = {"scheduler.retention": "0s"}
 
@@ -54,6 +57,25 @@ def test_it_removes_what_ended_longer_ago_than_retention(house):
     old_job(one, days=6, id="young")
     assert keeper.keep_house() == 1
     assert one.job.id == "young"
+
+
+def test_what_it_removes_is_told(house):
+    one, _ = house()
+    story = Story()
+    telling = Telling(one.scheduler.listeners)
+    keeper = Housekeeper(one.scheduler.registry, telling)
+    old_job(one, id="silent")
+    keeper.keep_house()
+    one.scheduler.add_listener(story, JobRemoved)
+    old_job(one, id="old", group="g")
+    keeper.keep_house()
+    assert telling.stop(5)
+    (event,) = story.events
+    assert (event.job.id, event.job.group, event.job.func) == (
+        "old",
+        "g",
+        "tests.daemon.jobs:nothing",
+    )
 
 
 def test_retention_may_be_none(house):

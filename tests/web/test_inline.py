@@ -16,6 +16,7 @@ import pytest
 import transaction
 from pyramid.request import Request
 
+from pyramid_durable.events import JobSucceeded
 from pyramid_durable.exceptions import InvalidJob, InvalidSetting, StoreUnavailable
 from pyramid_durable.interfaces import IRunInline
 from pyramid_durable.outbox import HEAD_START
@@ -23,6 +24,7 @@ from pyramid_durable.records import JobInfo
 from pyramid_durable.settings import read_settings
 from pyramid_durable.store import DaemonInfo, Store
 from pyramid_durable.store.daemons import Daemons
+from tests.daemon.story import Story
 from tests.web import inline_jobs as jobs
 from tests.web.site import Rental, Site
 
@@ -137,6 +139,14 @@ def test_many_at_once_run_in_their_order(site: MakeSite) -> None:
     assert jobs.calls == [0, 1, 2, 3, 4]
     states = {job.func.partition(":")[2]: job.state for job in one.scheduler.get_jobs()}
     assert states == {"note": "succeeded", "ask_for_another": "scheduled"}
+
+
+def test_its_events_are_told_here_before_the_request_is_over(site: MakeSite) -> None:
+    one, story = site(), Story()
+    one.scheduler.add_listener(story)
+    one.get(lambda request: request.scheduler.add_async_job(jobs.note, args=[1]))
+    assert list(story.words.values()) == ["CSs"]
+    assert story.of(JobSucceeded)[0].job.id == the_job(one).id
 
 
 def test_a_failure_is_kept_with_the_job_and_spares_the_request(site: MakeSite) -> None:
