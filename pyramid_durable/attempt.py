@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 from transaction import TransactionManager
 
+from .behaviors import KEY_OPTION
 from .completing import JobSession, joined_session
 from .current import CurrentJob
 from .definitions import Definition
@@ -216,6 +217,7 @@ class Attempt:
             "group": claim.group,
             **claim.options,
         }
+        options.pop(KEY_OPTION, None)  # it is made anew, of what the new job is given
         place = locate(func)
         if place.is_plain_method:
             # Its object is the first argument in the store; callers pass the bound method.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyramid_durable import TriggerBehavior, routine
+from pyramid_durable import TriggerBehavior, current_job, routine
 
 ran: list[tuple[str, Any]] = []
 
@@ -65,3 +65,10 @@ class Greet(Noted):
 @routine(trigger_name="hail", task_group="greetings", behavior=TriggerBehavior.RUN_ONCE)
 class Hail(Noted):
     pass
+
+
+@routine(trigger_name="again", behavior=TriggerBehavior.LAST_ONLY)
+class Again(Noted):
+    def run(self) -> None:
+        super().run()
+        current_job().reschedule("1h", args=[self.rental - 1])

@@ -15,7 +15,7 @@ from pyramid_durable.times import utcnow
 from tests.web.site import Rental
 
 from .conftest import Bench
-from .routines import Bill, Greet, Hail, Hint, Index, LateFee, Remind, Warn, Welcome, ran
+from .routines import Again, Bill, Greet, Hail, Hint, Index, LateFee, Remind, Warn, Welcome, ran
 
 Make = Callable[..., Bench]
 
@@ -219,3 +219,17 @@ def test_a_declared_schedule_keeps_the_behavior_of_its_jobs(bench: Make, behavio
     job = schedule.job
     assert job.options["behavior"] == behavior
     assert (job.waiting_key == job.options["key"]) == (behavior == "SCHEDULE_ONCE")
+
+
+def test_a_job_that_reschedules_itself_is_compared_by_what_the_new_one_is_given(
+    bench: Make,
+) -> None:
+    one = bench()
+    ask(one, Again, 3)
+    assert run_due(one) == [("Again", 3)]
+    assert sorted((job.state, job.options.get("behavior")) for job in jobs(one).values()) == [
+        ("scheduled", "LAST_ONLY"),
+        ("succeeded", "LAST_ONLY"),
+    ]
+    first, second = jobs(one).values()
+    assert first.options["key"] != second.options["key"]
