@@ -19,7 +19,7 @@ from pyramid_durable.store import Store
 from tests.store.conftest import DATABASES, drop_tables, store_url
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 2.5
+SECONDS = 1.5
 PROCESSES = 2
 
 
