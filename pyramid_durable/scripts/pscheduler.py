@@ -264,8 +264,11 @@ def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None
 
 def _stop_signals() -> list[signal.Signals]:
     """The signals that stop a daemon; SIGHUP is not among them where nohup has it ignored."""
-    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    # A shell that starts a daemon in the background has SIGINT ignored: whoever sends it means it.
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
 
 
 def _stop_by_signal(daemon: Daemon) -> threading.Event:

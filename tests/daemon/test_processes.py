@@ -82,6 +82,11 @@ def test_a_signal_lets_what_is_running_end_and_sighup_may_follow(tmp_path, numbe
             assert scheduler.store.daemons.list(connection) == []
 
 
+def test_it_stops_by_sigint_where_a_shell_has_it_ignored_but_nohup_keeps_sighup(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    assert pscheduler._stop_signals() == [signal.SIGTERM, signal.SIGINT]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_hurries_and_the_job_runs_again(tmp_path, number):
     with site(tmp_path) as (made, _, scheduler):
