@@ -60,10 +60,10 @@ def begin(ini: Ini, line: Connection) -> None:
 
     ``line`` is the tie to the daemon: it says who is to stop, and closes when the daemon is gone.
     """
-    # A service manager or a terminal may signal all processes at once; the daemon then waits for
-    # what runs here, and ends this process when it is time. (Handled, not ignored: programs that
-    # jobs start would ignore them too.)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A service manager, a terminal or uWSGI may signal all processes at once; the daemon then waits
+    # for what runs here, and ends this process when it is time. (Handled, not ignored: programs
+    # that jobs start would ignore them too.)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: None)
     _end_with_parent()
     threading.Thread(target=_listen, args=(line,), name="durable-line", daemon=True).start()

@@ -183,7 +183,7 @@ def test_signals_to_all_processes_leave_running_jobs_to_finish(served: Served) -
     path = served.path()
     id = served.add(stopping.until_asked, path)
     [pid] = served.said(path)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid, number)
     served.made.send(served.daemon, signal.SIGTERM)
     wait_for("the drain", lambda: "daemon stopping" in served.log())
