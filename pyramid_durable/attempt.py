@@ -110,6 +110,11 @@ class Attempt:
         )
         return self.current
 
+    @property
+    def can_move(self) -> bool:
+        """Whether its code may go on in another thread: not with a folder, which is a thread's."""
+        return self.claim.options.get("working_dir") is None
+
     def begin(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """The job's own code is next. What cannot be called with these arguments never starts."""
         if self.on_start is not None:
@@ -215,7 +220,7 @@ class Attempt:
             "priority": claim.priority,
             "max_attempts": claim.max_attempts,
             "group": claim.group,
-            **claim.options,
+            **{name: one for name, one in claim.options.items() if name != KEY_OPTION},
         }
         options.pop(KEY_OPTION, None)  # it is made anew, of what the new job is given
         place = locate(func)
@@ -259,7 +264,13 @@ def load_entity(request: Any, name: str, ref: EntityRef) -> Any:
 
 
 def invoke(attempt: Attempt) -> Any:
-    """Call the job's definition; returns what it returned.
+    """Call the job's definition, and run a coroutine to its end; returns what it returned."""
+    result = call(attempt)
+    return attempt.guard.run(result) if inspect.iscoroutine(result) else result
+
+
+def call(attempt: Attempt) -> Any:
+    """Call the job's definition; returns what it returned, of an ``async def`` its coroutine.
 
     Raises what it raises; BrokenJob where it could not even be called; Cancel where a routine says
     that it is not valid any more.
@@ -278,14 +289,13 @@ def invoke(attempt: Attempt) -> Any:
         kwargs = attempt.kwargs
         attempt.begin(func, args, kwargs)
     try:
-        result = func(*args, **kwargs)
+        return func(*args, **kwargs)
     except TypeError as error:
         if _was_not_entered(error, func, args, kwargs):
             raise BrokenJob(
                 f"{definition.ref} cannot be called with its arguments: {error}"
             ) from error
         raise
-    return attempt.guard.run(result) if inspect.iscoroutine(result) else result
 
 
 def _routine(attempt: Attempt, cls: Any, args: tuple[Any, ...]) -> Any:

@@ -9,12 +9,14 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from .async_jobs import AsyncJobs
+from .attempt import Attempt
 from .bootstrapping import Ini
 from .clock import DurableScheduler
 from .declaring import Declaring
 from .endings import GiveBack, ending_of
 from .exceptions import DurableError, InvalidSetting, StoreUnavailable
-from .executors import DurableThreadExecutor
+from .executors import DurableThreadExecutor, Leave
 from .hearing import Hearing
 from .heartbeat import Heartbeat, default_label
 from .housekeeping import Housekeeper
@@ -133,6 +135,7 @@ class Daemon:
         self._processes = Processes(
             self._scheduler, self._ini, may_start=self._heart.holds, telling=telling
         )
+        self._async_jobs = AsyncJobs(self._runner)
         self._executor = DurableThreadExecutor(
             self._perform, threads=self._threads, may_start=self._heart.holds
         )
@@ -172,6 +175,7 @@ class Daemon:
             self._recorder.flush(LAST_WRITES)
             self._cut_off()
             self._processes.cut_off()
+        self._async_jobs.stop()
         self._recorder.stop(LAST_WRITES)
         self._processes.stop()
         self._housekeeper.stop(LAST_WRITES)
@@ -206,18 +210,35 @@ class Daemon:
         # In the order in which a claim moves on: the executor first.
         return self._executor.holding() | self._recorder.holding()
 
-    def _perform(self, claim: Claim, waited: float) -> Outcome:
+    def _perform(self, claim: Claim, waited: float, leave: Leave) -> Outcome | None:
         apart = (claim.options or self._processes.is_default) and self._processes.wants(claim)
+        outcome: Outcome | Attempt
         if is_noted_first(claim) and not self._note_started(claim):
             outcome = Outcome(state=SCHEDULED, give_back=0.0)
         else:
             self._telling.wait_for_room()
-            outcome = (self._processes if apart else self._runner).run(claim, waited=waited)
+            outcome = (
+                self._processes.run(claim, waited=waited)
+                if apart
+                else self._runner.start(claim, waited=waited)
+            )
+        if isinstance(outcome, Outcome):
+            self._ended(claim, outcome)
+            return outcome
+        come_back = leave()
+
+        def done(outcome: Outcome) -> None:
+            self._ended(claim, outcome)
+            come_back(outcome)
+
+        self._async_jobs.take(outcome, done)
+        return None
+
+    def _ended(self, claim: Claim, outcome: Outcome) -> None:
         self._telling.ended(claim, outcome)
         ending = ending_of(claim, outcome)
         if ending is not None:
             self._recorder.add(ending)
-        return outcome
 
     def _note_started(self, claim: Claim) -> bool:
         store = self._scheduler.store

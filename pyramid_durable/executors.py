@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE: Final = 1.0
 """Seconds for idle threads to leave when they are told to: they only have to wake up."""
+
+
+Leave = Callable[[], "Callable[[Outcome], None]"]
 
 
 class Worker(threading.Thread):
@@ -56,13 +60,14 @@ class DurableThreadExecutor(BaseExecutor):
     Deques and lists are changed only by their atomic methods; a thread that finds nothing lies
     down on its own lock until a submitter, or another thread that saw more work, wakes it.
 
-    ``perform`` runs one claim, which waited so many seconds, and never raises. ``may_start`` tells, by the monotonic clock, that
-    the claim's lease is safely held.
+    ``perform`` runs one claim, which waited so many seconds, and never raises. It may return None
+    and have the job run elsewhere, after it has called its third argument for what to call when
+    that has ended. ``may_start`` tells, by the monotonic clock, that the claim's lease is safely held.
     """
 
     def __init__(
         self,
-        perform: Callable[[Claim, float], Outcome],
+        perform: Callable[[Claim, float, Leave], Outcome | None],
         *,
         threads: int,
         may_start: Callable[[Claim], bool],
@@ -74,6 +79,7 @@ class DurableThreadExecutor(BaseExecutor):
         self._clock = clock
         self._waiting: deque[Run] = deque()
         self._withdrawn: deque[Run] = deque()
+        self._elsewhere: dict[str, tuple[Run, float]] = {}
         self._idle: list[Worker] = []
         self._workers = [Worker(self._work, number) for number in range(threads)]
         self._pace = Pace()
@@ -191,7 +197,11 @@ class DurableThreadExecutor(BaseExecutor):
         """The runs being executed, and for how many seconds."""
         now = self._clock()
         pairs = [(worker.run_now, now - worker.since) for worker in self._workers]
-        return [(run, seconds) for run, seconds in pairs if run is not None]
+        running = [(run, seconds) for run, seconds in pairs if run is not None]
+        # Asked for last: a run is there before its thread lets go of it.
+        elsewhere = self._elsewhere.copy().values()
+        known = {run.id for run, _ in running}
+        return running + [(run, now - since) for run, since in elsewhere if run.id not in known]
 
     def holding(self) -> set[tuple[str, int]]:
         """The claims in this executor's hands, as (id, claim_no).
@@ -233,9 +243,7 @@ class DurableThreadExecutor(BaseExecutor):
                 self._wake()
             events = self._execute(run, now - run.taken_at)
             if events is not None:
-                self._run_job_success(run.id, events)
-            if run is self._alone:
-                self._alone = None
+                self._over(run, events)
             now = self._clock()
             worker.jobs += 1
             worker.seconds += now - worker.since
@@ -271,13 +279,30 @@ class DurableThreadExecutor(BaseExecutor):
             return
         worker.parked.release()
 
+    def _leave(self, run: Run) -> Callable[[Outcome], None]:
+        """Note that a run goes on elsewhere; returns what to call when it has ended."""
+        self._elsewhere[run.id] = (run, self._clock())
+
+        def come_back(outcome: Outcome) -> None:
+            del self._elsewhere[run.id]
+            self._over(run, self._events(run, outcome))
+
+        return come_back
+
+    def _over(self, run: Run, events: Sequence[JobExecutionEvent]) -> None:
+        self._run_job_success(run.id, events)
+        if run is self._alone:
+            self._alone = None
+
     def _execute(self, run: Run, waited: float) -> Sequence[JobExecutionEvent] | None:
-        """Perform a run; None where it was withdrawn instead, which take_back then counts."""
+        """Perform a run; None where it is not over: withdrawn, which take_back counts, or left."""
         if self._closed or not self._may_start(run.claim):
             self._withdrawn.append(run)
+            if run is self._alone:
+                self._alone = None
             return None
         try:
-            outcome = self._perform(run.claim, waited)
+            outcome = self._perform(run.claim, waited, partial(self._leave, run))
         except BaseException as error:
             # The runner turns what a job raises into an outcome; this is a defect of ours, and
             # must not cost the daemon a thread. The heartbeat finds the claim and gives it back.
@@ -289,6 +314,10 @@ class DurableThreadExecutor(BaseExecutor):
                 extra={"action": "runner_failed", "job": run.claim.id, "queue": run.claim.queue},
             )
             return ()
+        return None if outcome is None else self._events(run, outcome)
+
+    def _events(self, run: Run, outcome: Outcome) -> Sequence[JobExecutionEvent]:
+        """What APScheduler's own listeners hear."""
         if not self._scheduler._listeners:
             return ()
         code = EVENT_JOB_EXECUTED if outcome.error is None else EVENT_JOB_ERROR

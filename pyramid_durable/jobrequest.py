@@ -45,16 +45,25 @@ class JobRequests:
         environ["tm.active"] = True
         request = self._factory(environ)
         request.registry = self._registry
-        threadlocals.push({"registry": self._registry, "request": request})
+        self.enter(request)
         try:
             if not self._extend(request).has_tm:
                 request.tm = manager
         except BaseException:
-            threadlocals.pop()
+            self.leave(request)
             raise
-        environ["pyramid_durable.thread_manager"] = transaction.manager.manager
-        transaction.manager.manager = manager
         return request
+
+    def enter(self, request: Any) -> None:
+        """Make an open request the thread's current one."""
+        threadlocals.push({"registry": self._registry, "request": request})
+        request.environ["pyramid_durable.thread_manager"] = transaction.manager.manager
+        transaction.manager.manager = request.environ["tm.manager"]
+
+    def leave(self, request: Any) -> None:
+        """Give the thread back as it was."""
+        transaction.manager.manager = request.environ["pyramid_durable.thread_manager"]
+        threadlocals.pop()
 
     def session(self, request: Any) -> Session | None:
         """The session the request has by now, None where nobody asked for it."""
@@ -72,8 +81,7 @@ class JobRequests:
             if session is not None:
                 session.close()
         finally:
-            transaction.manager.manager = request.environ["pyramid_durable.thread_manager"]
-            threadlocals.pop()
+            self.leave(request)
 
     def _extend(self, request: Any) -> _Kind:
         """Give a request the application's methods and properties."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -14,7 +15,7 @@ from typing import Any, Final
 from transaction import TransactionManager
 from transaction.interfaces import NoTransaction
 
-from .attempt import Attempt, invoke, load_entity
+from .attempt import Attempt, call, invoke, load_entity
 from .completing import commit
 from .current import use_job
 from .exceptions import BrokenJob, InvalidSetting, UnknownFunction
@@ -41,6 +42,9 @@ UNKNOWN_SHARE: Final = 0.25
 a daemon busy until their grace is over."""
 
 
+Steps = tuple[Callable[[Attempt], "Outcome | None"], ...]
+
+
 class Runner:
     """Runs the claimed jobs of one application, each with a request and a transaction of its own.
 
@@ -60,14 +64,8 @@ class Runner:
         self.stopper = Stopper()
         delegator = self._settings.delegator
         self._delegator = import_setting("delegator", delegator) if delegator else None
-        self._steps: tuple[Callable[[Attempt], Outcome | None], ...] = (
-            self._expire,
-            self._load,
-            self._open,
-            self._decode,
-            self._call,
-            self._commit,
-        )
+        self._opening: Steps = (self._expire, self._load, self._open, self._decode)
+        self._running_through: Steps = (self._call, self._commit)
 
     def run(
         self,
@@ -82,25 +80,87 @@ class Runner:
         ``now`` takes the clock's place for expiry and misfire, and for when it is tried again. With
         ``delete_completed`` the row goes when the job succeeds.
         """
-        attempt = Attempt(
+        attempt = self._attempt(claim, waited, now=now, delete_completed=delete_completed)
+        outcome = self._go(attempt, self._opening) or self._go(attempt, self._running_through)
+        assert outcome is not None, "the last step ends every attempt"
+        return outcome
+
+    def start(self, claim: Claim, *, waited: float = 0.0) -> Outcome | Attempt:
+        """Run a job likewise, unless its code is a coroutine: that is to be awaited elsewhere.
+
+        Then it returns the attempt, open and in no thread's hands; ``conclude`` ends it.
+        """
+        attempt = self._attempt(claim, waited)
+        outcome = self._go(attempt, self._opening)
+        if outcome is None and attempt.definition.is_async and attempt.can_move:
+            attempt.guard = self.stopper.guard(claim.options.get("timeout"))
+            self._running[claim.id] = attempt
+            self._requests.leave(attempt.request)
+            return attempt
+        outcome = outcome or self._go(attempt, self._running_through)
+        assert outcome is not None, "the last step ends every attempt"
+        return outcome
+
+    def call_in_loop(self, attempt: Attempt) -> Any:
+        """Call the code of an attempt that ``start`` has left open; returns its coroutine."""
+        with self.current(attempt):
+            return OK if self._delegates(attempt) else call(attempt)
+
+    def conclude(self, attempt: Attempt, result: Any, error: BaseException | None) -> Outcome:
+        """End an attempt whose code was awaited elsewhere, in the thread that calls this."""
+
+        def end(attempt: Attempt) -> None:
+            if error is not None:
+                raise error
+            self._keep(attempt, result)
+
+        self._requests.enter(attempt.request)
+        outcome = self._go(attempt, (end, self._commit))
+        assert outcome is not None, "the last step ends every attempt"
+        return outcome
+
+    @contextmanager
+    def current(self, attempt: Attempt) -> Iterator[None]:
+        """Make an open attempt's request this thread's current one for a while."""
+        self._requests.enter(attempt.request)
+        try:
+            yield
+        finally:
+            self._requests.leave(attempt.request)
+
+    def _attempt(
+        self,
+        claim: Claim,
+        waited: float,
+        *,
+        now: datetime | None = None,
+        delete_completed: bool = False,
+    ) -> Attempt:
+        return Attempt(
             claim,
             started_at=claim.claimed_at + timedelta(seconds=waited),
             as_of=now,
             delete_completed=delete_completed,
             on_start=self._telling.starting(),
         )
+
+    def _go(self, attempt: Attempt, steps: Steps) -> Outcome | None:
+        """Take steps, until one of them ends the attempt; None where none does."""
         outcome: Outcome | None = None
+        over = True
         try:
-            for step in self._steps:
+            for step in steps:
                 outcome = step(attempt)
                 if outcome is not None:
                     break
+            over = outcome is not None
         except BaseException as error:  # noqa: BLE001 - also a SystemExit ends only the job
             outcome = self._undo(attempt, error)
         finally:
-            self._close(attempt)
-        assert outcome is not None, "the last step ends every attempt"
-        note(log, claim, outcome)
+            if over:
+                self._close(attempt)
+        if outcome is not None:
+            note(log, attempt.claim, outcome)
         return outcome
 
     def ask_to_cancel(self, ids: Collection[str]) -> None:
@@ -160,9 +220,7 @@ class Runner:
             else:
                 with working_dir(folder):
                     result = attempt.guard.call(self._invoke, attempt)
-        if result is RETRY:
-            raise Retry
-        attempt.result = None if result is OK or result is IGNORE else result
+        self._keep(attempt, result)
 
     def _commit(self, attempt: Attempt) -> Outcome:
         outcome = succeeded(
@@ -180,10 +238,18 @@ class Runner:
     # What the steps need.
 
     def _invoke(self, attempt: Attempt) -> Any:
-        done = self._delegator is not None and self._delegator(
-            attempt.definition.func, attempt.args, attempt.kwargs
+        return OK if self._delegates(attempt) else invoke(attempt)
+
+    def _delegates(self, attempt: Attempt) -> bool:
+        """Whether the application's delegator has run the job itself."""
+        return self._delegator is not None and bool(
+            self._delegator(attempt.definition.func, attempt.args, attempt.kwargs)
         )
-        return OK if done else invoke(attempt)
+
+    def _keep(self, attempt: Attempt, result: Any) -> None:
+        if result is RETRY:
+            raise Retry
+        attempt.result = None if result is OK or result is IGNORE else result
 
     def _serializer(self, codec: str) -> Serializer:
         found = self._serializers.get(codec)

@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from .exceptions import JobTimeout
@@ -178,6 +178,23 @@ class Guard:
         finally:
             coroutine.close()  # where it was interrupted before it could begin
 
+    async def wait(self, awaitable: Awaitable[T]) -> T:
+        """Await the attempt's code in a loop that others use too; otherwise like ``call``."""
+        # The loop's thread is everybody's: nothing is ever raised in it but by a task's cancel().
+        self._deliver = _wait
+        self._arm()
+        try:
+            result = await self._await(awaitable)
+        except asyncio.CancelledError:
+            if self._raised is not None:
+                raise self._raised from None
+            raise
+        finally:
+            self._disarm()
+        if self._missed and self._raised is not None:
+            raise self._raised
+        return result
+
     def fire(self) -> None:
         """Interrupt the code, if it still runs and has not been interrupted."""
         with self._lock:
@@ -213,7 +230,7 @@ class Guard:
     def _raise_in_thread(self, raised: type[Stop]) -> None:
         _set_exception(self._thread, raised)
 
-    async def _await(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    async def _await(self, coroutine: Awaitable[T]) -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 

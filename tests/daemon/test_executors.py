@@ -27,7 +27,7 @@ class Bench:
         )
         self.executor.start(self.scheduler, "default")
 
-    def perform(self, claim, waited):
+    def perform(self, claim, waited, leave):
         self.started.append(claim.id)
         gate = self.gates.get(claim.id)
         if gate is not None:
@@ -78,7 +78,7 @@ def test_every_job_runs_once(bench):
 def test_all_threads_work_at_the_same_time(bench):
     barrier = threading.Barrier(4)
 
-    def perform(claim, waited):
+    def perform(claim, waited, leave):
         barrier.wait(10)
         return DONE
 
@@ -97,7 +97,7 @@ def test_a_thread_is_found_however_often_it_has_gone_to_sleep(bench):
 def test_listeners_hear_how_a_run_ended(bench):
     error = ValueError("no")
 
-    def perform(claim, waited):
+    def perform(claim, waited, leave):
         return Outcome(state=FAILED, error=error) if claim.id == "bad" else DONE
 
     one = bench(threads=1, perform=perform)
@@ -109,7 +109,7 @@ def test_listeners_hear_how_a_run_ended(bench):
 
 
 def test_a_defect_of_the_runner_costs_no_thread(bench, caplog):
-    def perform(claim, waited):
+    def perform(claim, waited, leave):
         if claim.id == "bad":
             raise SystemExit(1)
         return DONE
