@@ -60,6 +60,7 @@ class ChangeMaker:
         ready: dict[str, Any] = dict.fromkeys(changes)
         plain = {name: changes[name] for name in changes if name not in CALL_OPTIONS}
         ready.update(read_options(plain, SCHEDULE_READERS, zone))
+        self._specs.check_executor(ready)
         self._check_call(changes)
         if "queue" in changes:
             ready["queue"] = self._specs.queue(changes["queue"])

@@ -22,6 +22,9 @@ from .triggers import Trigger, cron_trigger, from_json, interval_trigger
 COLUMNS: Final[Mapping[str, Any]] = {"name": None, "priority": 5, "max_attempts": 1, "group": None}
 """Options with a field of their own, and what they are when they are taken away."""
 
+COMPARED: Final = ("args", "kwargs", "group", "behavior")
+"""What decides which other jobs a job is equal to, and whether that matters."""
+
 NEVER: Final = "it would never fire again; cancel_job(id) ends it"
 
 
@@ -43,14 +46,16 @@ class Changer:
         Raises TypeError for an option that a job does not have, InvalidJob for a bad value.
         """
         check_names("modify_job", changes, JOB_CHANGES)
-        changed = self._modified(job, changes, codec)
-        key, waiting_key = keys_of(
-            changed.options.get("behavior"), changed.group, lambda: self._key(changed)
-        )
-        options = {name: one for name, one in changed.options.items() if name != KEY_OPTION}
+        return self._modified(job, changes, codec)
+
+    def _bound(self, job: JobSpec) -> JobSpec:
+        """The job with the keys that it would have been added with."""
+        behavior = job.options.get("behavior")
+        key, waiting_key = keys_of(behavior, job.group, lambda: self._key(job))
+        options = {name: one for name, one in job.options.items() if name != KEY_OPTION}
         if key is not None:
             options[KEY_OPTION] = key
-        return replace(changed, options=options, waiting_key=waiting_key)
+        return replace(job, options=options, waiting_key=waiting_key)
 
     def _key(self, job: JobSpec) -> str:
         try:
@@ -145,7 +150,7 @@ class Changer:
         )
 
     def _modified(self, job: JobSpec, changes: Mapping[str, Any], codec: str | None) -> JobSpec:
-        """The job, or the pattern of a schedule's jobs, with other options; its keys stay."""
+        """The job, or the pattern of a schedule's jobs, with other options and the keys they make."""
         plain = {
             name: changes[name] for name in changes if name in JOB_READERS and name != "userdata"
         }
@@ -161,7 +166,8 @@ class Changer:
             fields["userdata"] = self._recoded(job, changes["userdata"], codec)
         if "args" in changes or "kwargs" in changes:
             fields["payload"] = self._payload(job, changes, codec)
-        return replace(job, options=options, **fields)
+        changed = replace(job, options=options, **fields)
+        return changed if changes.keys().isdisjoint(COMPARED) else self._bound(changed)
 
     def _payload(self, job: JobSpec, changes: Mapping[str, Any], codec: str | None) -> str:
         """The arguments, of which one half may stay as it is."""

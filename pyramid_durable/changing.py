@@ -48,15 +48,16 @@ class Changing(Bound):
 
     def run_job(self, id: str) -> bool:
         """Make a waiting job due now, also a paused one. Of a schedule, make one job more, now,
-        whatever its pause, limits and fire times, which stay as they are.
+        whatever its pause, limits and fire times, which stay as they are. (Its behavior may refuse
+        it: DuplicateJob.)
         """
         return self._change(Change(verb=RUN, id=str(id)))
 
     def retry_job(self, id: str) -> bool:
         """Let a job that failed, was broken, was cancelled or expired wait again, due now.
 
-        It has all its attempts again, and keeps its errors. Raises DuplicateJob where an equal job
-        waits and its behavior allows one.
+        It has all its attempts again, and keeps its errors. Its behavior is asked again: raises
+        DuplicateJob where that refuses it.
         """
         return self._change(Change(verb=RETRY, id=str(id)))
 
@@ -77,7 +78,7 @@ class Changing(Bound):
         declaration says something else about that very thing.
 
         Raises TypeError for an unknown option, InvalidJob for a bad value, InvalidQueue, and
-        DuplicateJob where an equal job waits now and the behavior allows one.
+        DuplicateJob where the behavior refuses what the job would be.
         """
         scheduler = self._scheduler
         with scheduler.outbox(self._request()) as outbox:

@@ -146,7 +146,7 @@ class SpecMaker:
         """The fields of the JobSpec, and all options as they were read."""
         definition, bound = self._describe(call)
         options = self._merged(definition, call.options, readers)
-        self._check_executor(options)
+        self.check_executor(options)
         stored = {name: options[name] for name in STORED_OPTIONS if name in options}
         content = options.get(HAS_CONTENT)
         if content is not None and not (bound and bound[0] is content):
@@ -173,7 +173,8 @@ class SpecMaker:
             self._bind(fields, options, args, kwargs)
         return fields, options
 
-    def _check_executor(self, options: Mapping[str, Any]) -> None:
+    def check_executor(self, options: Mapping[str, Any]) -> None:
+        """Raise InvalidJob for an executor that this application's daemons cannot have."""
         settings = self._settings
         if options.get("executor") == "process" and settings.combined and not settings.config_uri:
             raise InvalidJob(

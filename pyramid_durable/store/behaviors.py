@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
 from ..behaviors import BINDS_SUCCESS, BINDS_WAITING, KEY_OPTION, LAST_ONLY
 from ..exceptions import DuplicateJob
@@ -180,6 +180,8 @@ class Behaviors:
             for id, newer, errors in passed
         ]
         connection.execute(statement.values(values), changes)
+        paused = self._db.tables.pause.c.job_id.in_([id for id, _, _ in passed])
+        connection.execute(delete(self._db.tables.pause).where(paused))
 
 
 def waits_already(id: str) -> DuplicateJob:

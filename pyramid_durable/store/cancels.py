@@ -19,10 +19,27 @@ class Cancels:
         self._table = database.tables.cancel
         self._job = database.tables.job
 
-    def request(self, connection: Connection, id: str) -> bool:
-        """Ask a job that runs to stop; False where that has been asked already."""
-        request = self._db.dialect.insert(self._table).values(requested_at=self._db.dialect.now())
-        return self._db.dialect.inserts(connection, request, {"job_id": id})
+    def request(self, connection: Connection, id: str, *, remove: bool = False) -> bool:
+        """Ask a job that runs to stop; with ``remove`` its row is to go when it does not run.
+
+        False where that has been asked already.
+        """
+        now = self._db.soon()
+        request = self._db.dialect.insert(self._table).values(requested_at=now)
+        if remove:
+            request = request.values(remove_at=now)
+        if self._db.dialect.inserts(connection, request, {"job_id": id}):
+            return True
+        if not remove:
+            return False
+        c = self._table.c
+        also = update(self._table).where(c.job_id == id, c.remove_at.is_(None))
+        return connection.execute(also.values(remove_at=now)).rowcount == 1
+
+    def to_remove(self, connection: Connection) -> list[str]:
+        """Return the ids of those whose rows are to go."""
+        c = self._table.c
+        return list(connection.execute(select(c.job_id).where(c.remove_at.is_not(None))).scalars())
 
     def requested(self, connection: Connection, ids: Iterable[str]) -> set[str]:
         """Return those of the ids whose jobs were asked to stop."""

@@ -60,7 +60,6 @@ class StoreDialect:
     update_returning: ClassVar[bool] = True
     local_clock: ClassVar[bool] = False
     partial_indexes: ClassVar[bool] = True
-    errors_end_transaction: ClassVar[bool] = False
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Return the arguments of ``create_engine`` for the store's own engine."""
@@ -147,7 +146,6 @@ class StoreDialect:
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
-    errors_end_transaction = True
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         options = super().engine_options(url)

@@ -7,19 +7,21 @@ the two comes first decides, and the other finds nothing to do.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..behaviors import KEY_OPTION, keys_of
-from ..exceptions import DuplicateJob
+from ..behaviors import KEY_OPTION, compares, keys_of
 from ..records import BROKEN, CANCELLED, ENDED, EXPIRED, FAILED, RUNNING, SCHEDULED, JobSpec
+from .behaviors import Behaviors, waits_already
+from .cancels import Cancels
 from .database import Database
 from .rows import dump_options, load_options, to_job_spec, work_values
+from .waits import KEY_WAIT, waiting_for
 
 RETRIED: Final = (FAILED, BROKEN, CANCELLED, EXPIRED)
 """What can be tried again: all that ended without success."""
@@ -33,14 +35,15 @@ class JobChanges:
         self._db = database
         self._table = database.tables.job
         self._pause = database.tables.pause
-        self._cancel = database.tables.cancel
+        self._cancels = Cancels(database)
+        self._behaviors = Behaviors(database)
 
     def pause(self, connection: Connection, id: str) -> str | None:
         """Keep a waiting job from being claimed; when it was due is remembered."""
         row = self._locked(connection, id, [SCHEDULED])
         if row is None or row.due_at is None:
             return None
-        self._forget(connection, [self._pause], [id])
+        self._forget_pause(connection, id)
         connection.execute(self._pause.insert().values(job_id=id, due_at=row.due_at))
         self._write(connection, id, {"due_at": None})
         return str(row.queue)
@@ -53,7 +56,7 @@ class JobChanges:
         remembered = select(self._pause.c.due_at).where(self._pause.c.job_id == id)
         # Locking, since it then sees the latest also in a transaction that repeats its reads.
         due_at = connection.execute(remembered.with_for_update()).scalar_one_or_none()
-        self._forget(connection, [self._pause], [id])
+        self._forget_pause(connection, id)
         self._write(connection, id, {"due_at": due_at or row.run_at})
         return str(row.queue)
 
@@ -62,7 +65,7 @@ class JobChanges:
         row = self._locked(connection, id, [SCHEDULED])
         if row is None or (row.due_at is not None and row.due_at <= self._db.now(connection)):
             return None
-        self._forget(connection, [self._pause], [id])
+        self._forget_pause(connection, id)
         now = self._db.soon()
         # Its time too: a claim that is given back is due at it again.
         self._write(connection, id, {"due_at": now, "run_at": now})
@@ -83,9 +86,9 @@ class JobChanges:
         expires = options.get("expires")
         if isinstance(expires, str) and datetime.fromisoformat(expires) < self._db.now(connection):
             del options["expires"]
-        key, waiting_key = keys_of(
-            options.get("behavior"), row.group_name, lambda: str(options.get(KEY_OPTION))
-        )
+        key = options.get(KEY_OPTION)
+        _, waiting_key = keys_of(options.get("behavior"), row.group_name, lambda: str(key))
+        again = replace(to_job_spec(row), options=options, waiting_key=key and waiting_key)
         now = self._db.soon()
         values = {
             "state": SCHEDULED,
@@ -99,12 +102,11 @@ class JobChanges:
             "result": None,
             "options": dump_options(options),
             "overlap_key": row.schedule_id,
-            "waiting_key": waiting_key,
-            "equal_key": key,
         }
-        self._write(connection, id, values, key=waiting_key)
-        # A request to stop was about the attempts before.
-        self._forget_all(connection, [id])
+        self._place(connection, again, values)
+        self._cancels.forget(connection, [id])
+        progress = self._db.tables.progress
+        connection.execute(delete(progress).where(progress.c.job_id == id))
         return str(row.queue)
 
     def remove(self, connection: Connection, id: str) -> str | None:
@@ -112,28 +114,21 @@ class JobChanges:
         row = self._locked(connection, id, [SCHEDULED, *ENDED])
         if row is not None:
             connection.execute(delete(self._table).where(self._table.c.id == id))
-            self._forget_all(connection, [id])
+            self._forget(connection, [id])
             return str(row.queue)
         c = self._table.c
         running = select(c.queue).where(c.id == id, c.state == RUNNING)
         queue = connection.execute(running).scalar_one_or_none()
         if queue is None:
             return None
-        now = self._db.soon()
-        request = self._db.dialect.insert(self._cancel).values(requested_at=now, remove_at=now)
-        if self._db.dialect.inserts(connection, request, {"job_id": id}):
-            return str(queue)
-        asked = (self._cancel.c.job_id == id, self._cancel.c.remove_at.is_(None))
-        also = update(self._cancel).where(*asked).values(remove_at=now)
-        return str(queue) if connection.execute(also).rowcount else None
+        return str(queue) if self._cancels.request(connection, id, remove=True) else None
 
     def sweep(self, connection: Connection) -> int:
         """Delete jobs that were to be removed while they ran, and do not run any more.
 
         Returns how many. Rows that others hold are left for the next time.
         """
-        asked = select(self._cancel.c.job_id).where(self._cancel.c.remove_at.is_not(None))
-        ids = connection.execute(asked).scalars().all()
+        ids = self._cancels.to_remove(connection)
         if not ids:
             return 0
         c = self._table.c
@@ -141,7 +136,7 @@ class JobChanges:
         gone = connection.execute(over.with_for_update(skip_locked=True)).scalars().all()
         connection.execute(delete(self._table).where(c.id.in_(gone)))
         left = set(connection.execute(select(c.id).where(c.id.in_(ids))).scalars())
-        self._forget_all(connection, [id for id in ids if id not in left])
+        self._forget(connection, [id for id in ids if id not in left])
         return len(gone)
 
     def rewrite(
@@ -158,9 +153,7 @@ class JobChanges:
         new = change(old)
         if new == old:
             return None
-        values = work_values(new)
-        values |= {"kind": new.kind, "waiting_key": new.waiting_key}
-        values |= {"equal_key": new.options.get(KEY_OPTION)}
+        values = {**work_values(new), "kind": new.kind}
         if (new.run_at, new.delay) != (old.run_at, old.delay):
             at = self._db.soon(new.delay) if new.run_at is None else new.run_at
             values["run_at"] = at
@@ -169,8 +162,10 @@ class JobChanges:
             else:
                 paused = update(self._pause).where(self._pause.c.job_id == id)
                 connection.execute(paused.values(due_at=at))
-        key = new.waiting_key if new.waiting_key != old.waiting_key else None
-        self._write(connection, id, values, key=key)
+        if all(new.options.get(name) == old.options.get(name) for name in (KEY_OPTION, "behavior")):
+            self._write(connection, id, values)
+        else:
+            self._place(connection, new, values)
         return new.queue
 
     def _locked(self, connection: Connection, id: str, states: Collection[str]) -> Row[Any] | None:
@@ -179,45 +174,44 @@ class JobChanges:
         # Looked at first, since on MariaDB a row is also held when its state is another one; the
         # end of a running job would wait for the whole of an application's transaction.
         seen = connection.execute(select(c.state).where(c.id == id)).scalar_one_or_none()
-        if seen is None or (seen == RUNNING and RUNNING not in states):
+        if seen is None or seen == RUNNING:
             return None
         question = select(self._table).where(c.id == id, c.state.in_(states))
         return connection.execute(question.with_for_update()).one_or_none()
 
-    def _write(
-        self,
-        connection: Connection,
-        id: str,
-        values: Mapping[str, Any],
-        *,
-        key: str | None = None,
-    ) -> None:
-        """Write to the row, which is locked. ``key``: a waiting key that it has not had so far."""
-        c = self._table.c
-        statement = update(self._table).where(c.id == id).values(values)
-        if key is None:
-            connection.execute(statement)
+    def _write(self, connection: Connection, id: str, values: Mapping[str, Any]) -> None:
+        """Write to the row, which is locked."""
+        connection.execute(update(self._table).where(self._table.c.id == id).values(values))
+
+    def _place(self, connection: Connection, spec: JobSpec, values: Mapping[str, Any]) -> None:
+        """Write to the row, which is locked, and let its behavior do what it does at adding.
+
+        Raises DuplicateJob, StoreBusy; then nothing was written.
+        """
+        keys = {"waiting_key": spec.waiting_key, "equal_key": spec.options.get(KEY_OPTION)}
+        if not compares(spec.options):
+            self._write(connection, spec.id, {**values, **keys})
             return
-        # Elsewhere only the statement fails; and on SQLite, in an application's own session, the
-        # end of a savepoint may be a commit.
-        savepoint = self._db.dialect.errors_end_transaction
+        # It is not in its own way.
+        own = [replace(spec, replace_existing=True)]
         try:
-            with connection.begin_nested() if savepoint else contextlib.nullcontext():
-                connection.execute(statement)
+            with waiting_for(connection, [spec.id], KEY_WAIT):
+                self._behaviors.check(connection, own)
+                if not self._db.dialect.locks_exactly:
+                    self._behaviors.queue_up(connection, own)
+                self._write(connection, spec.id, dict.fromkeys(keys))
+                self._behaviors.make_last(connection, own)
+                self._write(connection, spec.id, {**values, **keys})
         except IntegrityError as error:
-            equal = select(c.id).where(c.waiting_key == key)
+            # Another transaction was faster, and has ended by now.
+            c = self._table.c
+            equal = select(c.id).where(c.waiting_key == spec.waiting_key)
             other = connection.execute(equal).scalar_one_or_none()
-            raise DuplicateJob(
-                f"job {id!r} cannot wait: an equal one waits already, {other}, and its behavior "
-                "allows one at a time",
-                other,
-            ) from error
+            raise waits_already(str(other)) from error
 
-    def _forget_all(self, connection: Connection, ids: Collection[str]) -> None:
-        self._forget(connection, self._db.tables.beside, ids)
-
-    def _forget(
-        self, connection: Connection, tables: Collection[Any], ids: Collection[str]
-    ) -> None:
-        for table in tables if ids else ():
+    def _forget(self, connection: Connection, ids: Collection[str]) -> None:
+        for table in self._db.tables.beside if ids else ():
             connection.execute(delete(table).where(table.c.job_id.in_(ids)))
+
+    def _forget_pause(self, connection: Connection, id: str) -> None:
+        connection.execute(delete(self._pause).where(self._pause.c.job_id == id))

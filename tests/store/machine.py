@@ -80,11 +80,11 @@ class Laws(RuleBasedStateMachine):
         self.started: list[Claim] = []
         self.holder: dict[str, Claim] = {}
         self.asked: set[str] = set()
+        self.doomed: set[str] = set()
         self.numbers: dict[str, int] = {}
         self.attempts: dict[str, int] = {}
         self.deleted: dict[str, set[datetime]] = {}
         self.silent: set[str] = set()
-        self.asked: set[str] = set()
         self.registered: set[str] = set()
         self.born = dict.fromkeys("abc", 0)
         self.picture = take_picture(self.store)
@@ -143,12 +143,13 @@ class Laws(RuleBasedStateMachine):
             self._look()
         else:
             assert free, f"a job replaced {row}"
-            self.asked.discard(id)
+            self.doomed.discard(id)
             if row is None:
                 # Its claims are numbered from 1 again, as nothing remembers a row that is gone.
                 self.handed = [claim for claim in self.handed if claim.id != id]
             self._added([spec])
             self.numbers[id] = 0 if row is None else row["claim_no"]
+            self.asked.discard(id)
             self._look(gone={id})
 
     @precondition(lambda self: len(self.schedules) < 2)
@@ -226,6 +227,7 @@ class Laws(RuleBasedStateMachine):
         if changed:
             self.attempts[id] = 0
             self.asked.discard(id)
+            self.doomed.discard(id)
             # These keys follow from no behavior, which is what a retry asks.
             self.specs[id] = replace(self.specs[id], waiting_key=None)
         after = self._look(gone={id} if changed else ())
@@ -241,18 +243,20 @@ class Laws(RuleBasedStateMachine):
         if id is None:
             return
         runs = self.picture.jobs[id]["state"] == RUNNING
-        changed = self._change("remove", id, not (runs and id in self.asked), undone)
+        changed = self._change("remove", id, not (runs and id in self.doomed), undone)
         if changed:
-            (self.asked.add if runs else self.asked.discard)(id)
+            for ids in (self.asked, self.doomed):
+                (ids.add if runs else ids.discard)(id)
         after = self._look(gone={id} if changed and not runs else ())
         assert (id in after.jobs) == (runs or not changed)
 
     @rule()
     def sweep(self) -> None:
-        over = {id for id in self.asked & self.picture.jobs.keys() if id not in self.holder}
+        over = {id for id in self.doomed & self.picture.jobs.keys() if id not in self.holder}
         with self.store.begin() as connection:
             assert self.store.job_changes.sweep(connection) == len(over)
-        self.asked &= self.holder.keys()
+        self.doomed &= self.holder.keys()
+        self.asked -= over
         after = self._look(gone=over)
         assert not over & after.jobs.keys()
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, select, update
 
+from pyramid_durable.behaviors import KEY_OPTION
 from pyramid_durable.exceptions import DuplicateJob, InvalidJob
-from pyramid_durable.job_specs import uniqueness_of
 from pyramid_durable.records import JobSpec, Progress, ScheduleSpec, StoredSchedule
 from pyramid_durable.store import Store
 
@@ -235,8 +235,7 @@ def test_an_expiry_date_that_is_over_does_not_stop_a_retry(store: Store, spec: M
 
 def test_a_retried_job_binds_its_key_again(store: Store, spec: Make) -> None:
     def unique() -> JobSpec:
-        made = spec(options={"behavior": "SCHEDULE_ONCE"})
-        return replace(made, **uniqueness_of(made.func, made.payload, None, "SCHEDULE_ONCE"))
+        return spec(options={"behavior": "SCHEDULE_ONCE", KEY_OPTION: "k"}, waiting_key="k")
 
     first, second = unique(), unique()
     end(store, first, "failed")
@@ -353,23 +352,75 @@ def test_a_paused_job_that_is_rescheduled_stays_paused(store: Store, spec: Make)
     assert stored(store, asked.id).due_at == at
 
 
+def once(job: JobSpec, key: str, **changes: Any) -> JobSpec:
+    options = {**job.options, "behavior": "SCHEDULE_ONCE", KEY_OPTION: key}
+    return replace(job, options=options, waiting_key=key, **changes)
+
+
+def with_key(job: JobSpec, key: str, behavior: str) -> JobSpec:
+    return replace(job, options={"behavior": behavior, KEY_OPTION: key})
+
+
 def test_keys_follow_and_a_taken_one_is_a_duplicate(store: Store, spec: Make) -> None:
-    add(store, spec(id="one", waiting_key="k"), spec(id="two", waiting_key="l"))
+    add(store, once(spec(id="one"), "k"), once(spec(id="two"), "l"))
     with store.begin() as connection:
         with pytest.raises(DuplicateJob, match="one"):
-            store.job_changes.rewrite(
-                connection, "two", lambda job: replace(job, waiting_key="k", priority=1)
-            )
-        assert store.job_changes.rewrite(
-            connection, "one", lambda job: replace(job, waiting_key="m")
+            store.job_changes.rewrite(connection, "two", lambda job: once(job, "k", priority=1))
+        assert store.job_changes.rewrite(connection, "one", lambda job: once(job, "m"))
+        assert store.job_changes.rewrite(connection, "two", lambda job: once(job, "k"))
+        # Another option of a job is no reason to compare it.
+        assert store.job_changes.rewrite(connection, "two", lambda job: replace(job, name="n"))
+    assert (stored(store, "two").priority, stored(store, "two").name) == (5, "n")
+    for key in ("m", "k"):
+        with pytest.raises(DuplicateJob):
+            add(store, once(spec(), key))
+    add(store, once(spec(), "l"))
+
+
+def test_a_job_that_gets_a_behavior_is_not_in_its_own_way(store: Store, spec: Make) -> None:
+    add(store, replace(spec(id="one"), group="g", options={KEY_OPTION: "k"}))
+    assert change(store, "rewrite", "one", lambda job: once(job, "k"))
+    assert change(store, "rewrite", "one", lambda job: with_key(job, "k", "LAST_ONLY"))
+    assert stored(store, "one").state == "scheduled"
+
+
+def test_a_job_that_becomes_the_last_one_cancels_the_equal_ones(store: Store, spec: Make) -> None:
+    for id in ("one", "two"):
+        add(store, with_key(spec(id=id), f"k-{id}", "LAST_ONLY"))
+    change(store, "pause", "one")
+    assert change(store, "rewrite", "two", lambda job: with_key(job, "k-one", "LAST_ONLY"))
+    assert [stored(store, id).state for id in ("one", "two")] == ["cancelled", "scheduled"]
+    assert remembered(store) == set()
+    assert change(store, "retry", "one") == "default"
+    assert [stored(store, id).state for id in ("one", "two")] == ["scheduled", "cancelled"]
+    assert [one.id for one in claim(store)] == ["one"]
+
+
+def test_what_has_succeeded_once_is_not_retried(store: Store, spec: Make) -> None:
+    def run_once() -> JobSpec:
+        return with_key(spec(), "k", "RUN_ONCE")
+
+    first, second = run_once(), run_once()
+    end(store, first, "failed")
+    add(store, second)
+    [claimed] = claim(store)
+    complete(store, ended(claimed, once_key="k"))
+    with pytest.raises(DuplicateJob, match=second.id):
+        change(store, "retry", first.id)
+    assert stored(store, first.id).state == "failed"
+
+
+def test_of_two_that_get_one_key_at_once_one_has_it(store: Store, spec: Make, beside: Any) -> None:
+    add(store, once(spec(id="one"), "k"), once(spec(id="two"), "l"))
+    with store.begin() as connection:
+        assert store.job_changes.rewrite(connection, "one", lambda job: once(job, "m"))
+        answer = beside(
+            lambda other: store.job_changes.rewrite(other, "two", lambda job: once(job, "m"))
         )
-        assert store.job_changes.rewrite(
-            connection, "two", lambda job: replace(job, waiting_key="k")
-        )
-    assert stored(store, "two").priority == 5
+    assert isinstance(answer(), DuplicateJob)
+    assert stored(store, "two").options[KEY_OPTION] == "l"
     with pytest.raises(DuplicateJob):
-        add(store, spec(waiting_key="m"))
-    add(store, spec(waiting_key="l"))
+        add(store, once(spec(), "l"))
 
 
 # Two transactions at once.

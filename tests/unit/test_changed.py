@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pyramid_durable.behaviors import KEY_OPTION
 from pyramid_durable.calls import Call
 from pyramid_durable.change_requests import ChangeMaker
 from pyramid_durable.changed import Changer
@@ -157,14 +158,32 @@ def test_arguments_that_cannot_be_read_need_both_halves(desk: Desk) -> None:
     assert desk.call(desk.modify(damaged, args=[1], kwargs={})) == ((1,), {})
 
 
-def test_keys_follow_arguments_group_and_behavior(desk: Desk) -> None:
+@pytest.mark.parametrize("serializer", [JSONSerializer(), PickleSerializer(["s"])])
+def test_keys_follow_arguments_group_and_behavior(serializer: Serializer) -> None:
+    desk = Desk(serializer)
     once: dict[str, Any] = {"behavior": "SCHEDULE_ONCE"}
-    job = desk.job(1, **once)
-    assert desk.modify(job, args=[2]).waiting_key == desk.job(2, **once).waiting_key
-    in_group = desk.job(1, group="g", **once)
-    assert desk.modify(job, group="g").waiting_key == in_group.waiting_key != job.waiting_key
-    assert desk.modify(job, priority=1).waiting_key == job.waiting_key
-    assert desk.modify(job, behavior=None).waiting_key is None
+    job = desk.job({2, 1}, id="one", **once)
+    other = desk.job((1, {"b": 2, "a": NOW}), id="one", **once)
+    for changed, added in (
+        (desk.modify(job, args=[(1, {"a": NOW, "b": 2})]), other),
+        (desk.modify(job, group="g"), desk.job({1, 2}, id="one", group="g", **once)),
+        (desk.modify(job, priority=1), job),
+        (desk.modify(job, behavior="LAST_ONLY"), desk.job({1, 2}, behavior="LAST_ONLY")),
+        (desk.modify(job, behavior=None), desk.job()),
+    ):
+        assert changed.waiting_key == added.waiting_key
+        assert changed.options.get(KEY_OPTION) == added.options.get(KEY_OPTION)
+
+
+def test_the_jobs_of_a_changed_schedule_have_the_key_of_their_arguments(desk: Desk) -> None:
+    once: dict[str, Any] = {"behavior": "SCHEDULE_ONCE"}
+    changed = desk.modify_schedule(desk.every(10, **once), args=[2])
+    assert changed.job.options[KEY_OPTION] == desk.job(2, **once).options[KEY_OPTION]
+
+
+def test_an_executor_that_the_daemon_cannot_have_is_refused_at_the_call() -> None:
+    with pytest.raises(InvalidJob, match="'executor'"):
+        Desk(combined="true").maker.modify("any", {"executor": "process"}, now=NOW)
 
 
 @pytest.mark.parametrize(
