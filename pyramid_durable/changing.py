@@ -31,8 +31,10 @@ class Changing(Bound):
     def cancel_job(self, id: str, queue: str | None = None) -> bool:
         """Cancel a job that waits, ask one that runs to stop, end a schedule.
 
-        With ``queue`` only there.
+        With ``queue`` only there. Raises InvalidQueue for one that is not configured.
         """
+        if queue is not None:
+            queue = self._scheduler.specs.queue(queue)
         return self._change(Change(verb=CANCEL, id=str(id), queue=queue))
 
     def pause_job(self, id: str) -> bool:
