@@ -247,7 +247,7 @@ class Address:
             raise InvalidSetting(
                 f"scheduler.broker.url has the scheme {name!r}, which cannot broadcast to all"
                 " daemons of a queue; expected a transport with fanout exchanges, such as amqp or"
-                " redis"
+                " redis, or filesystem:///a/folder where all processes are on one host"
             )
         return transport
 
