@@ -103,6 +103,7 @@ class Attempt:
         self.current = CurrentJob(
             id=claim.id,
             attempt=claim.attempt + 1,
+            run_at=claim.run_at,
             userdata={} if claim.userdata is None else serializer.loads(claim.userdata),
             progress=self._set_progress,
             save=self._save_userdata,

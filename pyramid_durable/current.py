@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,8 @@ class NotInJob(DurableError, LookupError):
 class CurrentJob:
     """The running job, for its own code.
 
-    ``id`` is the job's id, ``attempt`` the number of this attempt, from 1. ``userdata`` is a dict
+    ``id`` is the job's id, ``attempt`` the number of this attempt, from 1, ``run_at`` the time the
+    job was meant for, an aware datetime, however late it runs. ``userdata`` is a dict
     that lasts across attempts, and across the runs of a schedule; it is saved when the attempt
     ends, also when that fails. The functions are what the daemon gives it to reach the store.
     """
@@ -32,6 +34,7 @@ class CurrentJob:
         *,
         id: str,
         attempt: int,
+        run_at: datetime,
         userdata: dict[str, Any],
         progress: Callable[[Progress], None],
         save: Callable[[Mapping[str, Any]], None],
@@ -39,6 +42,7 @@ class CurrentJob:
     ) -> None:
         self.id = id
         self.attempt = attempt
+        self.run_at = run_at
         self.userdata = userdata
         self._progress = progress
         self._save = save
@@ -68,6 +72,7 @@ class CurrentJob:
     def reschedule(self, date: Any, **changes: Any) -> str:
         """Add a job like this one at ``date`` and return its id.
 
+        A relative ``date`` counts from now; from the job's own time it is ``run_at`` plus a timedelta.
         ``changes`` replaces what it would copy: args, kwargs, queue, and the options, among them
         ``content_object``. ``args`` are without it, and without the object of a method.
         """

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ def make_job(id: str = "job", **changes: Any) -> CurrentJob:
     fields: dict[str, Any] = {
         "id": id,
         "attempt": 1,
+        "run_at": datetime(2030, 1, 1, tzinfo=timezone.utc),
         "userdata": {},
         "progress": lambda progress: None,
         "save": lambda userdata: None,
