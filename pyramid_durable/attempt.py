@@ -16,14 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 from transaction import TransactionManager
 
-from .behaviors import KEY_OPTION
 from .completing import JobSession, joined_session
 from .current import CurrentJob
 from .definitions import Definition
-from .exceptions import BrokenJob, InvalidJob, JobTimeout, LostClaim, StoreUnavailable
+from .exceptions import BrokenJob, DuplicateJob, InvalidJob, JobTimeout, LostClaim, StoreUnavailable
 from .jobrequest import JobRequests
-from .records import HAS_CONTENT, Claim, Progress
-from .references import import_name, locate
+from .records import Claim, Progress
+from .references import import_name
+from .rescheduling import copy_of, is_its_own_duplicate
 from .retry import Cancel
 from .serializers import EntityRef, Serializer
 from .stopping import Guard
@@ -212,31 +212,17 @@ class Attempt:
 
     def _reschedule(self, date: Any, **changes: Any) -> str:
         claim = self.claim
-        func: Any = self.definition.ref
-        args = list(self.args)
-        options: dict[str, Any] = {
-            "kwargs": self.kwargs,
-            "queue": claim.queue,
-            "name": claim.name,
-            "priority": claim.priority,
-            "max_attempts": claim.max_attempts,
-            "group": claim.group,
-            **{name: one for name, one in claim.options.items() if name != KEY_OPTION},
-        }
-        options.pop(KEY_OPTION, None)  # it is made anew, of what the new job is given
-        place = locate(func)
-        if place.is_plain_method:
-            # Its object is the first argument in the store; callers pass the bound method.
-            func = getattr(args.pop(0), place.attribute)
-        if options.pop(HAS_CONTENT, False):
-            options[HAS_CONTENT] = args.pop(0)
-        if self.current is not None and self.current.userdata:
-            options["userdata"] = self.current.userdata
-        options["args"] = args
+        userdata = None if self.current is None else self.current.userdata
+        func, options = copy_of(claim, self.definition.ref, self.args, self.kwargs, userdata)
         if self.as_of is not None:
             # Else "1d" would be over at once in a run as of next year, and again, without an end.
             date = parse_date(date, now=self.as_of, zone=self.scheduler.settings.zone)
-        id: str = self.scheduler.add_date_job(func, date, **{**options, **changes})
+        try:
+            id: str = self.scheduler.add_date_job(func, date, **{**options, **changes})
+        except DuplicateJob as error:
+            if error.id == claim.id and "id" not in changes:
+                raise is_its_own_duplicate(claim) from error
+            raise
         return id
 
     def _warn(self, what: str, why: object) -> None:

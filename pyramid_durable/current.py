@@ -75,6 +75,8 @@ class CurrentJob:
         A relative ``date`` counts from now; from the job's own time it is ``run_at`` plus a timedelta.
         ``changes`` replaces what it would copy: args, kwargs, queue, and the options, among them
         ``content_object``. ``args`` are without it, and without the object of a method.
+
+        Raises DuplicateJob where this job's behavior allows one at a time: it has not ended itself.
         """
         return self._reschedule(date, **changes)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pyramid_durable import current_job, job, routine
+from pyramid_durable import TriggerBehavior, current_job, job, routine
+from pyramid_durable.exceptions import DuplicateJob
 from tests.web.site import Rental
 
 seen: list[Any] = []
@@ -189,3 +190,81 @@ def test_as_of_a_given_time_it_counts_from_there(bench):
     assert len(one.scheduler.run_due(now)) == 1
     (waiting,) = one.scheduler.get_jobs(state="scheduled")
     assert waiting.run_at == now + timedelta(days=1)
+
+
+# Under a behavior.
+
+
+def ask_again(word: str, **changes: Any) -> Any:
+    """Ask for a copy; the result is its id, or why there is none."""
+    seen.append(word)
+    try:
+        return current_job().reschedule("1h", **changes)
+    except DuplicateJob as error:
+        return str(error)
+
+
+def ask_with_other_arguments(word: str) -> Any:
+    return ask_again(word, args=["other"])
+
+
+def ask_without_behavior(word: str) -> Any:
+    return ask_again(word, behavior=None)
+
+
+@job(behavior=TriggerBehavior.SCHEDULE_ONCE, timeout="1h")
+def by_default_once() -> str:
+    return current_job().reschedule("1h")
+
+
+@pytest.mark.parametrize("behavior", ["SCHEDULE_ONCE", "RUN_AND_SCHEDULE_ONCE"])
+@pytest.mark.parametrize("where", ["same", "other"])
+def test_a_key_binds_until_the_running_job_has_ended(bench, where, behavior):
+    one = bench(where=where)
+    id = one.scheduler.add_async_job(ask_again, args=["w"], behavior=behavior)
+    (done,) = one.scheduler.run_due()
+    assert (done.id, done.state) == (id, "succeeded")
+    assert f"this job, {id}, has not ended, and its behavior {behavior}" in done.result
+    assert [job.id for job in one.scheduler.get_jobs()] == [id]
+    if behavior == "SCHEDULE_ONCE":
+        assert one.scheduler.add_async_job(ask_again, args=["w"], behavior=behavior)
+
+
+@pytest.mark.parametrize("func", [ask_with_other_arguments, ask_without_behavior])
+def test_the_key_of_a_copy_follows_its_own_arguments_and_behavior(bench, func):
+    one = bench()
+    one.scheduler.add_async_job(func, args=["w"], behavior="SCHEDULE_ONCE")
+    (done,) = one.scheduler.run_due()
+    copy = one.scheduler.get_job(done.result)
+    expected = ("other",) if func is ask_with_other_arguments else ("w",)
+    assert (copy.state, copy.args) == ("scheduled", expected)
+    if func is ask_with_other_arguments:
+        with pytest.raises(DuplicateJob, match=copy.id):
+            one.scheduler.add_async_job(func, args=["other"], behavior="SCHEDULE_ONCE")
+
+
+def test_a_default_of_its_definition_that_was_taken_away_stays_away(bench):
+    one = bench()
+    one.scheduler.add_async_job(by_default_once, behavior=None, timeout=None)
+    (done,) = one.scheduler.run_due()
+    assert done.state == "succeeded", done.error
+    with one.store.read() as connection:
+        options = one.store.jobs.get(connection, done.result).options
+    assert not {"behavior", "timeout", "key"} & set(options)
+
+
+def test_the_copy_of_a_run_once_job_never_runs_when_that_has_succeeded(bench):
+    one = bench()
+    one.scheduler.add_async_job(ask_again, args=["w"], behavior="RUN_ONCE")
+    (done,) = one.scheduler.run_due()
+    one.scheduler.run_due(datetime.now(timezone.utc) + AS_OF)
+    assert (seen, one.scheduler.get_job(done.result).state) == (["w"], "cancelled")
+
+
+def test_the_copy_of_a_last_only_job_waits_beside_it(bench):
+    one = bench()
+    one.scheduler.add_async_job(ask_again, args=["w"], behavior="LAST_ONLY")
+    (done,) = one.scheduler.run_due()
+    assert one.scheduler.get_job(done.result).state == "scheduled"
+    one.scheduler.add_date_job(ask_again, "2d", args=["w"], behavior="LAST_ONLY")
+    assert one.scheduler.get_job(done.result).state == "cancelled"
