@@ -131,6 +131,7 @@ class Daemon:
             declares=self._declaring.digest,
             beaten=self._declaring.ask_again,
             rescued=telling.rescued,
+            removed=telling.removed,
         )
         self._processes = Processes(
             self._scheduler, self._ini, may_start=self._heart.holds, telling=telling

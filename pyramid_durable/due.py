@@ -53,6 +53,7 @@ def run_due(
         running=runner.running,
         cancel=runner.ask_to_cancel,
         rescued=telling.rescued,
+        removed=telling.removed,
     )
     done: dict[str, JobInfo] = {}
     due_again: dict[str, datetime | None] = {}
@@ -64,7 +65,6 @@ def run_due(
             if claim.id in done:
                 left.append(claim)
                 continue
-            telling.claimed([claim])
             before = scheduler.get_job(claim.id)
             outcome = runner.run(claim, now=now, delete_completed=delete_completed)
             telling.ended(claim, outcome, deleted=delete_completed)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from .exceptions import StoreUnavailable
 from .records import Claim
 from .store import DaemonInfo, Rescued
+from .store.retention import Removed
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Heartbeat:
     the ids of those that are asked to stop, ``revived`` is called when the lease is held again.
     ``holding`` gives all claims in the daemon's hands, as (id, claim_no). ``declares`` is the digest of
     the schedules that this daemon declares, ``beaten`` is called after each beat, ``rescued`` is told
-    which jobs were taken from dead daemons.
+    which jobs were taken from dead daemons, ``removed`` those whose removal had to wait for their end.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Heartbeat:
         declares: str | None = None,
         beaten: Callable[[], None] = lambda: None,
         rescued: Callable[[Sequence[Rescued]], None] = lambda jobs: None,
+        removed: Callable[[Sequence[Removed]], None] = lambda jobs: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -72,6 +74,7 @@ class Heartbeat:
         self._declares = declares
         self._beaten = beaten
         self._rescued = rescued
+        self._removed = removed
         self._clock = clock
         self._held_until = float("-inf")
         self._lapsed_until = float("-inf")
@@ -136,7 +139,7 @@ class Heartbeat:
                 )
             self._give_back_unheld(connection)
             self._note_started(connection, running)
-            self._store.job_changes.sweep(connection)
+            removed = self._store.job_changes.sweep(connection)
             asked: Collection[str] = ()
             if running:
                 ids = [claim.id for claim in running]
@@ -144,6 +147,8 @@ class Heartbeat:
         for job in rescued:
             note_rescue(job)
         self._rescued(rescued)
+        if removed:
+            self._removed(removed)
         if asked:
             self._cancel(asked)
         if rescued:

@@ -106,6 +106,7 @@ class Housekeeper:
             began = time.monotonic()
             for batch in self._store.retention.remove(older_than=self._retention):
                 number += len(batch)
+                self._telling.wait_for_room()
                 self._telling.removed(batch)
                 if self._stop.wait((time.monotonic() - began) * REST):
                     return number

@@ -83,6 +83,7 @@ class _Inline:
             running=lambda: self._in_hand,
             cancel=runner.ask_to_cancel,
             rescued=telling.rescued,
+            removed=telling.removed,
         )
         heart.start()
         recorder.start()

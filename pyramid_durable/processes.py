@@ -128,6 +128,11 @@ class Processes:
             if run.child is not None:
                 run.child.ask_to_stop(run.claim.id)
 
+    def has_begun(self, claim: Claim) -> bool:
+        """Whether a process has begun with this job, or is just about to."""
+        with self._lock:
+            return any(run.claim is claim and run.handed_over for run in self._running)
+
     def cut_off(self) -> None:
         """End what still runs; its claims are given back by the daemon."""
         with self._lock:
@@ -159,7 +164,10 @@ class Processes:
             if not self._may_start(claim):
                 return Outcome(state=SCHEDULED, give_back=0.0)
             run.waited += self._clock() - run.began
-            report = run.child.run(claim, run.waited, lambda begun: self._look(run, begun))
+            run.handed_over = True
+            report = run.child.run(
+                claim, run.waited, lambda begun: self._look(run, begun), self._telling.starting()
+            )
             return self._outcome(report)
         except CannotStart as error:
             return self._given_back(run, error)
@@ -172,13 +180,8 @@ class Processes:
     def _look(self, run: _Run, begun: bool) -> None:
         """End the process of a job whose time is up, some time after it was told so."""
         now = self._clock()
-        if begun and not run.begun:
-            run.begun = True
-            if run.timeout is not None:
-                run.timeout_at = now + run.timeout + HARD_GRACE
-            tell = self._telling.starting()
-            if tell is not None:
-                tell(run.claim)
+        if run.timeout is not None and begun and run.timeout_at == math.inf:
+            run.timeout_at = now + run.timeout + HARD_GRACE
         if now < min(run.timeout_at, run.stop_at) or run.child is None:
             return
         if run.verdict is None:
@@ -219,7 +222,13 @@ class Processes:
         if run.verdict is None:
             extra = {"action": "process_died", "job": claim.id, "queue": claim.queue}
             log.error("job %s: %s; it runs again, a few times", claim.id, error, extra=extra)
-            return Outcome(state=SCHEDULED, error=error, give_back=0.0, crashed=True)
+            return Outcome(
+                state=SCHEDULED,
+                error=RemoteError(str(error), str(error)),
+                give_back=0.0,
+                crashed=True,
+                started=True,
+            )
         outcome = raised(
             claim,
             run.verdict,
@@ -272,7 +281,7 @@ class _Run:
         self.began = began
         self.timeout: float | None = claim.options.get("timeout")
         self.timeout_at = self.stop_at = math.inf
-        self.begun = False
+        self.handed_over = self.begun = False
         self.child: Child | None = None
         self.verdict: Exception | None = None
         self.is_cut_off = False

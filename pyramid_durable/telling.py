@@ -157,7 +157,6 @@ class Telling:
         """The rows of these jobs are gone."""
         self._listeners.refresh()
         if JobRemoved in self._listeners.heard:
-            self.wait_for_room()
             for job in jobs:
                 self._tell_of(JobRemoved, job, job.attempt)
 

@@ -221,6 +221,7 @@ def _purge(scheduler: Any, options: argparse.Namespace) -> None:
     for batch in batches:
         number += len(batch)
         telling.removed(batch)
+        telling.flush(None)
     telling.stop(None)
     print(f"{number} jobs removed.")
 

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Select,
-    case,
     func,
     literal,
     literal_column,
@@ -316,17 +315,6 @@ class Claims:
             .values(self._free(due_at or (self._db.soon(delay) if delay else c.run_at)))
         )
         return connection.execute(statement).rowcount
-
-    def _unclaim(self, connection: Connection, claims: Iterable[Claim]) -> None:
-        """Give back what was claimed in this very transaction, so that nobody ever had it.
-
-        A job whose first claim this was still has its first claim before it: by that number its
-        daemon knows that it is new.
-        """
-        c = self._job.c
-        statement = update(self._job).where(c.id.in_([claim.id for claim in claims]))
-        number = case((c.claim_no == 1, 0), else_=c.claim_no)
-        connection.execute(statement.values({**self._free(c.run_at), "claim_no": number}))
 
     def _free(self, due_at: Any) -> dict[str, Any]:
         return {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}

@@ -20,6 +20,7 @@ from ..records import BROKEN, CANCELLED, ENDED, EXPIRED, FAILED, RUNNING, SCHEDU
 from .behaviors import Behaviors, waits_already
 from .cancels import Cancels
 from .database import Database
+from .retention import Removed, removed_columns
 from .rows import dump_options, load_options, to_job_spec, work_values
 from .waits import KEY_WAIT, waiting_for
 
@@ -123,21 +124,22 @@ class JobChanges:
             return None
         return str(queue) if self._cancels.request(connection, id, remove=True) else None
 
-    def sweep(self, connection: Connection) -> int:
+    def sweep(self, connection: Connection) -> list[Removed]:
         """Delete jobs that were to be removed while they ran, and do not run any more.
 
-        Returns how many. Rows that others hold are left for the next time.
+        Returns them. Rows that others hold are left for the next time.
         """
         ids = self._cancels.to_remove(connection)
         if not ids:
-            return 0
+            return []
         c = self._table.c
-        over = select(c.id).where(c.id.in_(ids), c.state != RUNNING)
-        gone = connection.execute(over.with_for_update(skip_locked=True)).scalars().all()
-        connection.execute(delete(self._table).where(c.id.in_(gone)))
+        over = select(*removed_columns(self._table)).where(c.id.in_(ids), c.state != RUNNING)
+        found = connection.execute(over.with_for_update(skip_locked=True))
+        gone = [Removed._make(row) for row in found]
+        connection.execute(delete(self._table).where(c.id.in_([job.id for job in gone])))
         left = set(connection.execute(select(c.id).where(c.id.in_(ids))).scalars())
         self._forget(connection, [id for id in ids if id not in left])
-        return len(gone)
+        return gone
 
     def rewrite(
         self, connection: Connection, id: str, change: Callable[[JobSpec], JobSpec]

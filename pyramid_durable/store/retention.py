@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, and_, delete, exists, select, update
+from sqlalchemy import Column, Connection, Select, Table, and_, delete, exists, select, update
 
 from ..records import BROKEN, ENDED, EXPIRED
 from .database import Database
@@ -34,7 +34,12 @@ class Removed(NamedTuple):
     max_attempts: int | None
     group: str | None
     schedule_id: str | None
-    finished_at: datetime
+    finished_at: datetime | None
+
+
+def removed_columns(job: Table) -> list[Column[Any]]:
+    """The columns of a Removed, in its order."""
+    return [job.c["group_name" if name == "group" else name] for name in Removed._fields]
 
 
 class Retention:
@@ -46,8 +51,7 @@ class Retention:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._job = database.tables.job
-        c = self._job.c
-        self._removed = [c["group_name" if name == "group" else name] for name in Removed._fields]
+        self._removed = removed_columns(self._job)
 
     def turn(self, every: float) -> float:
         """Take the turn that comes every so many seconds, by the store's clock.

@@ -185,7 +185,7 @@ class FakeStore:
 
     def sweep(self, connection):
         self.swept += 1
-        return 0
+        return []
 
 
 class FakeScheduler:

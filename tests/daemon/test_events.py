@@ -135,7 +135,7 @@ def test_what_events_say(started, story):
         [
             {"func": jobs.add, "args": [1, 2], "name": "sum", "group": "g"},
             {"func": jobs.fail, "args": ["first line\nsecond"], "max_attempts": 2, "backoff": 0.01},
-            {"func": jobs.again, "kwargs": {"date": "1h"}},
+            {"func": jobs.again, "kwargs": {"date": "2999-01-01T00:00:00Z"}},
             {"func": jobs.give_up},
             {"func": jobs.LateFee, "args": ["unknown"]},
             {"func": jobs.add, "date": PAST, "expires": "1s"},
@@ -488,3 +488,42 @@ def test_run_due_tells_what_an_outage_has_cut_short(bench, story):
     id = one.scheduler.add_async_job(jobs.hooked, args=["outage"])
     one.scheduler.run_due()
     assert story.words[id] == "CSr"
+
+
+def test_what_a_claim_puts_off_at_once_is_told_as_created(started, story):
+    one, _ = started()
+    jobs.gates["slow"] = threading.Event()
+    ran = []
+
+    def once(request):
+        ran.append(1)
+        if len(ran) == 1:
+            assert jobs.gates["slow"].wait(20)
+            raise ValueError("the first one fails, so its twin runs")
+
+    jobs.hooks["once"] = once
+    equal = {"func": jobs.hooked, "args": ["once"], "behavior": "RUN_ONCE"}
+    first = one.scheduler.add_jobs([equal])[0]
+    eventually(lambda: ran)
+    twin = one.scheduler.add_jobs([equal])[0]
+
+    def put_off():
+        with one.store.read() as connection:
+            job = one.store.jobs.get(connection, twin)
+        return job.state == "scheduled" and job.claim_no
+
+    eventually(put_off)
+    eventually(lambda: story.words == {first: "CS", twin: "C"})
+    jobs.gates["slow"].set()
+    eventually(lambda: story.words == {first: "CSf", twin: "CSs"}, timeout=20)
+
+
+def test_a_job_that_is_removed_while_it_runs_is_told_so_when_its_row_goes(started, story):
+    one, _ = started()
+    jobs.gates["slow"] = threading.Event()
+    id = one.scheduler.add_async_job(jobs.wait, args=["slow"])
+    eventually(lambda: jobs.calls == ["slow"])
+    assert one.scheduler.remove_job(id)
+    jobs.gates["slow"].set()
+    eventually(lambda: story.words[id].endswith("X"), timeout=10)
+    assert story.words[id] in ("CSsX", "CScX"), "it may have ended before it was stopped"

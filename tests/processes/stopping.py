@@ -15,6 +15,7 @@ from pyramid.router import Router
 
 from pyramid_durable import current_job, job, processes
 from pyramid_durable import stopping as grace
+from pyramid_durable.events import JobEvent
 
 from . import application
 from .application import ran
@@ -23,7 +24,18 @@ from .application import ran
 def main(global_config: dict[str, str], **settings: Any) -> Router:
     # Tests do not wait as people do.
     grace.CANCEL_GRACE = processes.CANCEL_GRACE = 0.3
-    return application.main(global_config, **settings)
+    router = application.main(global_config, **settings)
+    if "application.story" in settings:
+        args = [settings["application.story"]]
+        router.registry.scheduler.add_listener(write_event, JobEvent, args=args)
+    return router
+
+
+def write_event(event: JobEvent, path: str) -> None:
+    """Add what was told of a job to a file, with the process that told it."""
+    reason = getattr(event, "reason", "")
+    with Path(path).open("a") as lines:
+        lines.write(f"{os.getpid()} {event.job.id} {type(event).__name__} {reason}\n")
 
 
 def say(path: str, text: str = "") -> None:

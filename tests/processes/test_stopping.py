@@ -12,6 +12,8 @@ from urllib.request import urlopen
 import pytest
 from pyramid.paster import bootstrap
 
+from tests.daemon.story import LETTERS
+
 from . import application, stopping
 from .deployment import Deployment, deployed, wait_for
 
@@ -68,6 +70,17 @@ class Served:
 
         return wait_for(f"word at {path}", look)  # type: ignore[no-any-return]
 
+    def told(self, id: str) -> list[tuple[int, str, str]]:
+        """What was told of a job: by which process, the letter of the event, its reason."""
+        story = self.folder / "story"
+        lines = [line.split(" ", 3) for line in story.read_text().splitlines()]
+        return [
+            (int(pid), LETTERS[event], reason) for pid, about, event, reason in lines if about == id
+        ]
+
+    def word(self, id: str) -> str:
+        return "".join(letter for _, letter, _ in self.told(id))
+
     def log(self) -> str:
         return self.made.log(self.daemon)
 
@@ -79,7 +92,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("stopping")
-    with deployed(folder, APP, "postgresql", "redis", **FAST) as made:
+    settings = {**FAST, "application__story": str(folder / "story")}
+    with deployed(folder, APP, "postgresql", "redis", **settings) as made:
         served = Served(made)
         yield served
         served.scheduler.store.dispose()
@@ -161,6 +175,32 @@ def test_after_one_crash_it_runs_again_and_has_used_up_no_attempt(served: Served
     assert len(served.said(path)) == 2
 
 
+def test_the_daemon_tells_the_events_of_its_processes_jobs(served: Served) -> None:
+    path = served.path()
+    slow = served.add(stopping.until_asked, path)
+    wait_for("the start", lambda: served.word(slow) == "CS")
+    asleep = served.add(stopping.sleep, served.path())
+    wait_for("the start", lambda: served.word(asleep) == "CS")
+    assert served.scheduler.cancel_job(slow)
+    assert served.scheduler.cancel_job(asleep)
+    expected = {
+        slow: "CSs",
+        asleep: "CSc",
+        served.add(application.nothing, 1): "Cb",
+        served.add(stopping.fail): "CSf",
+        served.add(stopping.compute, served.path(), timeout=0.3): "CSf",
+        served.add(stopping.die, served.path(), "SIGSEGV"): "CSrSf",
+    }
+    for id, word in expected.items():
+        wait_for(f"the events of {id}", lambda one=id, word=word: served.word(one) == word)
+    told = [each for id in expected for each in served.told(id)]
+    assert {pid for pid, _, _ in told} == {served.pid}
+    assert [reason for _, _, reason in told if reason] == [
+        "asked to stop",
+        "the process that ran it died of signal 11 (crash 1)",
+    ]
+
+
 def test_what_fits_into_no_pickle_goes_as_text(served: Served) -> None:
     job = served.ended(served.add(stopping.fail))
     assert (job.state, job.attempt) == ("failed", 1)
@@ -206,6 +246,7 @@ def test_what_does_not_end_in_time_is_ended_and_given_back(served: Served) -> No
     with served.scheduler.store.read() as connection:
         job = served.scheduler.store.jobs.get(connection, id)
     assert (job.state, job.attempt, job.crashes) == ("scheduled", 0, 0)
+    assert served.word(id) == "CSr"
     assert served.scheduler.cancel_job(id)
     served.start()
 

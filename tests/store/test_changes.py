@@ -295,7 +295,7 @@ def test_a_running_job_is_asked_to_stop_and_goes_when_it_does_not_run(
     before = stored(store, asked.id)
     assert (before.state, before.cancel_requested) == ("running", True)
     with store.begin() as connection:
-        assert store.job_changes.sweep(connection) == 0
+        assert store.job_changes.sweep(connection) == []
     complete(store, ended(claimed[other.id], state="cancelled"))
     if then == "rescued":
         with store.begin() as connection:
@@ -303,8 +303,8 @@ def test_a_running_job_is_asked_to_stop_and_goes_when_it_does_not_run(
     else:
         assert complete(store, ended(claimed[asked.id], state=then, delay=0.0))
     with store.begin() as connection:
-        assert store.job_changes.sweep(connection) == 1
-        assert store.job_changes.sweep(connection) == 0
+        assert len(store.job_changes.sweep(connection)) == 1
+        assert store.job_changes.sweep(connection) == []
         assert [job.id for job in store.jobs.list(connection)] == [other.id]
     assert remembered(store) == {other.id}
 
@@ -319,7 +319,7 @@ def test_one_that_was_asked_to_stop_can_still_be_removed(store: Store, spec: Mak
     complete(store, ended(claimed, delete=True))
     with store.begin() as connection:
         # It is gone by itself, and nothing is left to be swept.
-        assert store.job_changes.sweep(connection) == 0
+        assert store.job_changes.sweep(connection) == []
     assert remembered(store) == set()
 
 
@@ -552,9 +552,9 @@ def test_the_sweep_does_not_wait_for_an_end_that_is_about_to_commit(
     with store.begin() as one:
         assert store.completions.write(one, [ended(claimed)])
         with store.begin() as two:
-            assert store.job_changes.sweep(two) == 0
+            assert store.job_changes.sweep(two) == []
     with store.begin() as connection:
-        assert store.job_changes.sweep(connection) == 1
+        assert len(store.job_changes.sweep(connection)) == 1
 
 
 # Schedules.
