@@ -296,8 +296,9 @@ class Daemon:
                 run.claim.id,
                 extra={"action": "cut_off", "job": run.claim.id, "queue": run.claim.queue},
             )
-            reason = CUT_OFF if self._runner.has_begun(run.claim) else None
-            self._recorder.add(GiveBack(claim=run.claim, reason=reason))
+            begun = self._runner.has_begun(run.claim) or self._processes.has_begun(run.claim)
+            self._telling.cut_off(run.claim, started=begun)
+            self._recorder.add(GiveBack(claim=run.claim, reason=CUT_OFF if begun else None))
 
 
 def _check_threads() -> None:

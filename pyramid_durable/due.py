@@ -61,7 +61,7 @@ def run_due(
     cut_short: Claim | None = None
     heart.start()
     try:
-        while (claim := _claim_one(store, queues, heart.incarnation, now)) is not None:
+        while (claim := _claim_one(store, queues, heart.incarnation, now, telling)) is not None:
             if claim.id in done:
                 left.append(claim)
                 continue
@@ -120,14 +120,18 @@ def is_failure(outcome: Outcome) -> bool:
     return outcome.state in (FAILED, BROKEN, SCHEDULED)
 
 
-def _claim_one(store: Any, queues: Sequence[str], owner: str, now: datetime | None) -> Claim | None:
+def _claim_one(
+    store: Any, queues: Sequence[str], owner: str, now: datetime | None, telling: Telling
+) -> Claim | None:
     as_of = {} if now is None else {"now": now}
+    aside: list[Claim] = []
     with store.read() as connection:
         look = store.claims.look(connection, queues, **as_of)
     if look.idle:
         return None
     with store.begin() as connection:
-        claims = store.claims.take(connection, owner, look, 1)
+        claims = store.claims.take(connection, owner, look, 1, aside=aside)
+    telling.claimed([*aside, *claims])
     return claims[0] if claims else None
 
 

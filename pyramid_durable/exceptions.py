@@ -46,6 +46,17 @@ class LostClaim(DurableError):
     """Raised when a write about a claimed job matched nothing: another daemon has the job now."""
 
 
+class RemoteError(DurableError):
+    """Stands for what a job raised in another process; its text is what was raised there.
+
+    ``reason`` says it as events do.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class StoreUnavailable(DurableError):
     """Raised when the store's database cannot be reached or refuses to work."""
 

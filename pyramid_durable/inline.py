@@ -90,9 +90,11 @@ class _Inline:
         try:
             while self.waiting:
                 ids = [self.waiting.popleft() for _ in range(len(self.waiting))]
+                aside: list[Claim] = []
+                owner = heart.incarnation
                 with store.begin() as connection:
-                    claims = store.claims.take_named(connection, heart.incarnation, ids)
-                telling.claimed(claims)
+                    claims = store.claims.take_named(connection, owner, ids, aside=aside)
+                telling.claimed([*aside, *claims])
                 self._run(claims, runner, recorder, heart, telling)
         finally:
             recorder.stop(LAST_WRITES)

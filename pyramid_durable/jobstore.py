@@ -32,7 +32,7 @@ class DurableJobStore(BaseJobStore):
     people it is there to be read; changes go through ``registry.scheduler``.
 
     ``owner`` gives the incarnation to claim for, ``held`` tells whether its lease is held,
-    ``claimed`` is told what was claimed before anybody has it.
+    ``claimed`` is told what was claimed, before anybody has it, and also what was given back at once.
     """
 
     def __init__(
@@ -154,15 +154,22 @@ class DurableJobStore(BaseJobStore):
         return [Run(claim, now, taken_at) for claim in claims]
 
     def _take(self, look: Any, room: int) -> Sequence[Claim]:
+        aside: list[Claim] = []
         with self._store.begin() as connection:
             claims: Sequence[Claim] = self._store.claims.take(
-                connection, self._owner(), look, room, starting=self._executor.starting
+                connection,
+                self._owner(),
+                look,
+                room,
+                starting=self._executor.starting,
+                aside=aside,
             )
             suspect = bool(claims) and claims[0].crashes >= SUSPECT_CRASHES
             if suspect and not self._executor.is_quiet():
                 self._store.claims.release(connection, claims, delay=self._hush())
-                return ()
-        self._claimed(claims)
+                aside += claims
+                claims = ()
+        self._claimed([*aside, *claims])
         return claims
 
     def _hush(self) -> float:

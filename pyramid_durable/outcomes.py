@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from .behaviors import KEY_OPTION, binds_success
-from .exceptions import BrokenJob, LostClaim
+from .exceptions import BrokenJob, LostClaim, RemoteError
 from .records import (
     BROKEN,
     CANCELLED,
@@ -254,8 +254,12 @@ def with_error(errors: str | None, text: str) -> str:
 
 def reason_of(error: BaseException | None) -> str:
     """Why an attempt did not succeed, in a line."""
+    if isinstance(error, RemoteError):
+        return error.reason
     if error is None or isinstance(error, Retry):
         return ASKED_FOR
+    if isinstance(error, Cancel):
+        return str(error)
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else ""
     if len(text) > LONGEST_REASON:

@@ -9,15 +9,17 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from .bootstrapping import Ini, load_application
 from .interfaces import IScheduler
-from .outcomes import Outcome
+from .outcomes import Outcome, reason_of
 from .records import Claim, Completion
 from .runner import Runner
+from .telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,9 @@ SCRIPT: Final = "pscheduler"
 
 READY: Final = "ready"
 UNABLE: Final = "unable"
-"""What a child says: that it can run jobs, with its pid; why it cannot, as text."""
+STARTED: Final = "started"
+"""What a child says: that it can run jobs, with its pid; why it cannot, as text; that the own code of
+the job with this id comes next."""
 
 PARENT_CHECK: Final = 1.0
 """Seconds between two looks whether the daemon is still there."""
@@ -46,13 +50,28 @@ class Report:
     completion: Completion | None
     give_back: float | None
     crashed: bool
+    started: bool
+    reason: str
 
 
 class _Work:
-    """What this process has when it is ready."""
+    """What this process has when it is ready, and whether its daemon asks when the job starts."""
 
     runner: Runner
     scheduler: Any
+    line: Connection
+    tells_start = False
+
+
+class _Starts(Telling):
+    """Tells the daemon when a job starts, which tells it to those who listen there; nothing else."""
+
+    def starting(self) -> Callable[[Claim], None] | None:
+        return self._say if _Work.tells_start else None
+
+    def _say(self, claim: Claim) -> None:
+        with contextlib.suppress(OSError):
+            _Work.line.send((STARTED, claim.id))
 
 
 def begin(ini: Ini, line: Connection) -> None:
@@ -72,7 +91,8 @@ def begin(ini: Ini, line: Connection) -> None:
         _Work.scheduler = registry.getUtility(IScheduler)
         # An application may start its combined daemon under every script.
         _Work.scheduler.shutdown()
-        _Work.runner = Runner(registry)
+        _Work.line = line
+        _Work.runner = Runner(registry, _Starts())
     except BaseException as error:
         log.exception("a process for jobs cannot load the application from %s", ini.uri)
         line.send((UNABLE, f"{type(error).__name__}: {error}"))
@@ -80,8 +100,9 @@ def begin(ini: Ini, line: Connection) -> None:
     line.send((READY, os.getpid()))
 
 
-def run_claim(claim: Claim, waited: float, asked_at: float) -> Report:
+def run_claim(claim: Claim, waited: float, asked_at: float, tells_start: bool) -> Report:
     """Run a job that its daemon had claimed ``waited`` seconds before ``asked_at`` (epoch)."""
+    _Work.tells_start = tells_start
     waited += max(time.time() - asked_at, 0.0)
     return report_of(_Work.runner.run(claim, waited=waited))
 
@@ -99,6 +120,8 @@ def report_of(outcome: Outcome) -> Report:
         completion=outcome.completion,
         give_back=outcome.give_back,
         crashed=outcome.crashed,
+        started=outcome.started,
+        reason=reason_of(outcome.error),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pebble import ProcessExpired, ProcessPool
 
 from .bootstrapping import Ini
-from .process_child import READY, Report, begin, run_claim
+from .process_child import READY, STARTED, UNABLE, Report, begin, run_claim
 from .records import Claim
 
 TICK: Final = 0.2
@@ -55,6 +55,7 @@ class Child:
             max_workers=1, initializer=begin, initargs=(ini, self._theirs), context=context
         )
         self._pid: int | None = None
+        self._unheard: list[tuple[str, Any]] = []
         self._closing = False
 
     @property
@@ -73,24 +74,34 @@ class Child:
         self._hear(0.0)
         raise CannotStart("a process for it ended before it was ready")
 
-    def run(self, claim: Claim, waited: float, look: Callable[[bool], Any]) -> Report:
+    def run(
+        self,
+        claim: Claim,
+        waited: float,
+        look: Callable[[bool], Any],
+        on_start: Callable[[Claim], None] | None = None,
+    ) -> Report:
         """Let it run a job claimed ``waited`` seconds ago; returns how that ended.
 
-        ``look`` is called now and then, and told whether the job has begun. Raises ChildDied where
-        the process ended meanwhile, CannotStart where it had ended before.
+        ``look`` is called now and then, and told whether the job has begun; ``on_start`` once, soon
+        after its own code was reached. Raises ChildDied where the process ended meanwhile,
+        CannotStart where it had ended before.
         """
         # What a claim without options shares is no dict, and fits into no pickle.
         claim = claim._replace(options=dict(claim.options))
         try:
-            future = self._pool.schedule(run_claim, args=(claim, waited, time.time()))
+            args = (claim, waited, time.time(), on_start is not None)
+            future = self._pool.schedule(run_claim, args=args)
         except RuntimeError as error:
             raise CannotStart(str(error)) from error
         gone = 0
         while not wait([future], timeout=TICK).done:
+            self._hear_start(claim, on_start)
             look(future.running())
             gone += self._process() is None
             if gone > TICKS_TO_TELL:
                 future.cancel()
+        self._hear_start(claim, on_start)
         try:
             return future.result()
         except BrokenProcessPool as error:
@@ -134,16 +145,37 @@ class Child:
         return found
 
     def _hear(self, timeout: float) -> None:
-        try:
-            while self._line.poll(timeout):
-                word, what = self._line.recv()
-                if word != READY:
-                    raise CannotStart(f"a process for it cannot load the application: {what}")
+        while (heard := self._next_word(timeout)) is not None:
+            word, what = heard
+            if word == UNABLE:
+                raise CannotStart(f"a process for it cannot load the application: {what}")
+            if word == READY:
                 self._pid = what
-                timeout = 0.0
+            timeout = 0.0
+
+    def _hear_start(self, claim: Claim, on_start: Callable[[Claim], None] | None) -> None:
+        """Pass on that a job has started; what else is heard is about the next process."""
+        if on_start is None:
+            return
+        others: list[tuple[str, Any]] = []
+        while (heard := self._next_word(0.0)) is not None:
+            if heard == (STARTED, claim.id):
+                on_start(claim)
+            else:
+                others.append(heard)
+        self._unheard = others
+
+    def _next_word(self, timeout: float) -> tuple[str, Any] | None:
+        if self._unheard:
+            return self._unheard.pop(0)
+        try:
+            if self._line.poll(timeout):
+                heard: tuple[str, Any] = self._line.recv()
+                return heard
         except (OSError, EOFError):
             # Closed from another thread, as is_usable tells.
-            return
+            pass
+        return None
 
 
 def shut_down_before_pebble(shutdown: Callable[[], Any]) -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from .bootstrapping import Ini
 from .exceptions import (
     BrokenJob,
-    DurableError,
     InvalidSetting,
     JobTimeout,
     LostClaim,
+    RemoteError,
 )
 from .outcomes import Outcome, broken, note, raised
 from .records import RUNNING, SCHEDULED, Claim
@@ -41,10 +41,6 @@ ended: to roll back and tell where it was. Code that does not return from C gets
 START_PAUSE: Final = 5.0
 """Seconds until a job is tried again for which no process could be started: what keeps the
 application from loading, a database that is away above all, takes some time to go."""
-
-
-class RemoteError(DurableError):
-    """Stands for what a job raised in another process; its text is what was raised there."""
 
 
 class Processes:
@@ -180,8 +176,10 @@ class Processes:
     def _look(self, run: _Run, begun: bool) -> None:
         """End the process of a job whose time is up, some time after it was told so."""
         now = self._clock()
-        if run.timeout is not None and begun and run.timeout_at == math.inf:
-            run.timeout_at = now + run.timeout + HARD_GRACE
+        if begun and not run.begun:
+            run.begun = True
+            if run.timeout is not None:
+                run.timeout_at = now + run.timeout + HARD_GRACE
         if now < min(run.timeout_at, run.stop_at) or run.child is None:
             return
         if run.verdict is None:
@@ -196,10 +194,11 @@ class Processes:
         return Outcome(
             state=report.state,
             result=None if report.result is None else serializer.loads(report.result),
-            error=None if report.error is None else RemoteError(report.error),
+            error=None if report.error is None else RemoteError(report.error, report.reason),
             completion=report.completion,
             give_back=report.give_back,
             crashed=report.crashed,
+            started=report.started,
         )
 
     def _given_back(self, run: _Run, error: Exception) -> Outcome:

@@ -37,7 +37,6 @@ from .records import (
     Claim,
     Completion,
 )
-from .retry import Cancel
 from .store import Rescued
 from .store.retention import Removed
 
@@ -70,6 +69,7 @@ class Telling:
         self._queue = EventQueue(listeners.tell)
         self._started: set[Fence] = set()
         self._ends: dict[Fence, _End] = {}
+        self._cut_off: set[Fence] = set()
         self.wait_for_room = self._queue.wait_for_room
         self.flush = self._queue.flush
         self.stop = self._queue.stop
@@ -112,12 +112,10 @@ class Telling:
         ``deleted``: also a job without ``delete_after`` is gone when it has succeeded.
         """
         fence = (claim.id, claim.claim_no)
-        has_started = fence in self._started
-        if has_started:
-            self._started.discard(fence)
+        has_started = self._has_started(fence)
         if not self._listeners.heard or outcome.state == RUNNING:
             return
-        counts = outcome.give_back is None or outcome.crashed
+        counts = outcome.give_back is None or outcome.crashed or outcome.started
         if counts and not has_started and outcome.state not in NEVER_STARTED:
             # It failed on its way to its own code, or a delegator has run it.
             self._tell_of(JobStarted, claim, claim.attempt + 1)
@@ -125,6 +123,14 @@ class Telling:
             self._ends[fence] = _End(claim, outcome)
         elif outcome.give_back is None:
             self._tell_end(claim, outcome, None, deleted=deleted or is_deleted_after(claim))
+
+    def cut_off(self, claim: Claim, *, started: bool) -> None:
+        """A job is given back although it has not ended; ``given_back`` is called when it is."""
+        fence = (claim.id, claim.claim_no)
+        if started and not self._has_started(fence):
+            self._tell_of(JobStarted, claim, claim.attempt + 1)
+        # It may end all the same, and sooner than it is given back.
+        self._cut_off.add(fence)
 
     def written(self, completions: Iterable[Completion], accepted: Collection[Fence]) -> None:
         """Ends were written; those of ``accepted`` were still ours to write."""
@@ -147,7 +153,10 @@ class Telling:
             if not job.started:
                 continue
             why = f"{reason} (crash {job.crashes})"
-            if job.ended:
+            if job.cancelled:
+                why = f"it was asked to stop, and {reason}"
+                self._tell_of(JobCancelled, job, job.attempt + 1, reason=why)
+            elif job.ended:
                 error = f"{why}; it was the last one allowed (scheduler.poison_limit)"
                 self._tell_of(JobFailed, job, job.attempt + 1, error=error)
             else:
@@ -159,6 +168,13 @@ class Telling:
         if JobRemoved in self._listeners.heard:
             for job in jobs:
                 self._tell_of(JobRemoved, job, job.attempt)
+
+    def _has_started(self, fence: Fence) -> bool:
+        """Whether the start was told; looked at once, when the attempt ends."""
+        told = fence in self._started
+        if told:
+            self._started.discard(fence)
+        return told or fence in self._cut_off
 
     def _start(self, claim: Claim) -> None:
         self._started.add((claim.id, claim.claim_no))
@@ -210,8 +226,7 @@ def _failure(outcome: Outcome, completion: Completion | None) -> dict[str, Any]:
 
 
 def _cancel(outcome: Outcome, completion: Completion | None) -> dict[str, Any]:
-    error = outcome.error
-    return {"reason": str(error) if isinstance(error, Cancel) else reason_of(error)}
+    return {"reason": reason_of(outcome.error)}
 
 
 def _expiry(outcome: Outcome, completion: Completion | None) -> dict[str, Any]:

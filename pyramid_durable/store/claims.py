@@ -151,6 +151,7 @@ class Claims:
         limit: int,
         *,
         starting: int | None = None,
+        aside: list[Claim] | None = None,
     ) -> list[Claim]:
         """Claim up to ``limit`` due jobs for ``owner``, by priority, then time.
 
@@ -159,7 +160,8 @@ class Claims:
 
         Due schedules make their jobs first, in the same transaction, and these may be among the
         claimed ones. Rows that another daemon is claiming are passed over where the database can.
-        Jobs that were asked to stop while they ran, and wait again, end as cancelled instead.
+        Jobs that were asked to stop while they ran, and wait again, end as cancelled instead. What
+        was claimed and given back at once is put ``aside``.
         """
         self._db.dialect.plan_by_index(connection)
         due = list(look.due)
@@ -178,7 +180,9 @@ class Claims:
         self._put_off(connection, twins)
         kept, given_back = claim_alone(claims)
         if given_back:
-            self._unclaim(connection, given_back)
+            self.release(connection, given_back)
+        if aside is not None:
+            aside += [*twins, *given_back]
         return kept
 
     def _claim_due(
@@ -205,12 +209,19 @@ class Claims:
                     claims.extend(found)
         return claims
 
-    def take_named(self, connection: Connection, owner: str, ids: Sequence[str]) -> list[Claim]:
+    def take_named(
+        self,
+        connection: Connection,
+        owner: str,
+        ids: Sequence[str],
+        *,
+        aside: list[Claim] | None = None,
+    ) -> list[Claim]:
         """Claim those of these jobs that wait, due or not, in the order of the ids.
 
         The first starts at once, the others after it; a crash before is not charged to them. Passed
         over are: cancelled and running ones, what another daemon is claiming, and the jobs of
-        paused queues.
+        paused queues. What was claimed and given back at once is put ``aside``.
         """
         c = self._job.c
         waiting = (c.due_at.is_not(None), is_active(self._db.tables, c.queue))
@@ -225,6 +236,8 @@ class Claims:
             claims = [*claims, *map(to_claim, rows)]
         claims, twins = self._settle(connection, claims)
         self._put_off(connection, twins)
+        if aside is not None:
+            aside += twins
         order = {id: place for place, id in enumerate(ids)}
         return sorted(claims, key=lambda claim: order[claim.id])
 

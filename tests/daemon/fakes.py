@@ -133,7 +133,7 @@ class FakeStore:
             schedules_due=False,
         )
 
-    def take(self, connection, owner, look, limit, *, starting=None):
+    def take(self, connection, owner, look, limit, *, starting=None, aside=None):
         self.takes += 1
         taken, self.due = self.due[:limit], self.due[limit:]
         return taken
