@@ -3,6 +3,7 @@
 # make check   style, types and the floors between modules
 # make outages every outage, also those that have to last (arguments: ARGS="-k half_open")
 # make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
+# make features  writes docs/features.rst anew, from the names of the tests
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
 #
 # PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
@@ -15,7 +16,7 @@ OUTAGES := $(addprefix tests/processes/test_,store_outages.py half_open.py full_
 	broker_outages.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check outages chaos bench format clean
+.PHONY: help demo test check outages chaos features bench format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -44,6 +45,9 @@ outages: $(VENV)/.installed-dev
 
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.concurrent $(ARGS)
+
+features:
+	@$(PYTHON) docs/feature_table.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)
