@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationExecutionError
+from pyramid.paster import get_app
 from pyramid.response import Response
 from pyramid.scripting import prepare
 from sqlalchemy import select
@@ -28,7 +32,10 @@ from pyramid_durable.events import (
 )
 from pyramid_durable.exceptions import InvalidJob, InvalidQueue
 from pyramid_durable.records import JobInfo
+from pyramid_durable.scripts import pscheduler
 from tests.features import scheduler_jobs as jobs
+from tests.processes.application import nap, nothing
+from tests.processes.deployment import Deployment, deployed, wait_for
 
 from .conftest import Application
 
@@ -231,7 +238,8 @@ def test_a4_scripts_never_start_it(make_application: Make) -> None:
     assert application.job(id).state == "scheduled"
 
 
-def test_a4_several_combined_processes_run_a_job_once(make_application: Make) -> None:
+def test_a4_combined_applications_on_one_store_run_a_job_once(make_application: Make) -> None:
+    """Each has a daemon of its own, as each process of a server has."""
     applications = [make_application(settings={"scheduler.combined": "true"}) for _ in range(2)]
     ids = [
         application.request(
@@ -242,6 +250,107 @@ def test_a4_several_combined_processes_run_a_job_once(make_application: Make) ->
     for id in ids:
         assert applications[0].outcome(id).attempt == 1
     assert sorted(jobs.calls) == [("n", number) for number in range(20)]
+
+
+# A5 and A7: queues and the command; they share a ``pscheduler CONFIG.ini -q mail``.
+
+
+class Deployed:
+    """An application deployed with a daemon for one of its queues."""
+
+    def __init__(self, made: Deployment) -> None:
+        self.made = made
+        self.scheduler = get_app(str(made.ini)).registry.scheduler
+        self.start()
+
+    def start(self) -> None:
+        """Start the daemon, unless it runs."""
+        running = self.made.processes.get("daemon")
+        if running is None or running.poll() is not None:
+            self.made.start(
+                "pscheduler", "-q", "mail", "--reload", "--restart", "--app-name", "main",
+                name="daemon",
+            )  # fmt: skip
+            self.wait_for_log("listening to", 1)
+
+    def command(self, *arguments: str) -> int:
+        """Another ``pscheduler CONFIG.ini``, to its end; returns the exit code."""
+        return pscheduler.main([str(self.made.ini), *arguments])
+
+    def logged(self, text: str) -> int:
+        """How often the daemon has said so."""
+        return self.made.log("daemon").count(text)
+
+    def wait_for_log(self, text: str, times: int) -> None:
+        wait_for(f"{times} times {text!r}", lambda: self.logged(text) >= times)
+
+    def wait_for_state(self, id: str, state: str) -> None:
+        wait_for(state, lambda: self.scheduler.get_job(id).state == state)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    settings = {"scheduler__queues": "default mail", "scheduler__poll_interval": "0.1s"}
+    folder = tmp_path_factory.mktemp("deployed")
+    sigterm = signal.getsignal(signal.SIGTERM)
+    with deployed(
+        folder, "tests.processes.application:main", "sqlite", "embedded", **settings
+    ) as made:
+        one = Deployed(made)
+        yield one
+        one.scheduler.broker.close()
+        one.scheduler.store.dispose()
+    signal.signal(signal.SIGTERM, sigterm)
+
+
+def test_a5_a_daemon_restricted_to_queues(deployment: Deployed) -> None:
+    deployment.start()
+    plain = deployment.scheduler.add_async_job(nothing)
+    mail = deployment.scheduler.add_async_job(nothing, queue="mail")
+    deployment.wait_for_state(mail, "succeeded")
+    assert deployment.scheduler.get_job(plain).state == "scheduled"
+    assert deployment.command("--once", "-q", "mail") == 0
+    assert deployment.scheduler.get_job(plain).state == "scheduled"
+    assert deployment.command("--once", "-q", "default", "-q", "mail") == 0
+    assert deployment.scheduler.get_job(plain).state == "succeeded"
+
+
+def test_a5_several_daemons_serve_one_queue(make_application: Make) -> None:
+    one, other = (make_application(settings={"scheduler.id": id}) for id in ("one", "other"))
+    with one.serving(), other.serving():
+        # Three threads each, and a fourth job that does not wait for them.
+        ids = [one.scheduler.add_async_job(jobs.long_process, queue="mail") for _ in range(4)]
+        one.until(lambda: len(jobs.calls) == 4)
+        daemons = {one.job(id).daemon for id in ids}
+        jobs.gate.set()
+        assert {one.outcome(id).result for id in ids} == {"done"}
+    assert daemons == {"one", "other"}
+
+
+def test_a7_a_message_and_print_jobs(deployment: Deployed) -> None:
+    deployment.start()
+    deployment.scheduler.add_date_job(nothing, "1h", queue="mail", name="an hour from now")
+    assert deployment.command("--message", "hello there") == 0
+    assert deployment.command("--message", "print-jobs", "--app-name", "main") == 0
+    deployment.wait_for_log("hello there", 1)
+    deployment.wait_for_log("an hour from now (trigger: date", 1)
+
+
+def test_a7_reload_restart_and_a_gentle_end(deployment: Deployed) -> None:
+    deployment.start()
+    starts = deployment.logged("daemon started")
+    for (pid,) in deployment.made.ask("SELECT pid FROM durable_daemon"):
+        os.kill(pid, signal.SIGKILL)
+    deployment.wait_for_log("daemon started", starts + 1)
+    # hupper hears of files some time after the start: a change before that is none to it.
+    ini, changes = deployment.made.ini, deployment.logged("changed; reloading")
+    wait_for("notice", lambda: ini.touch() or deployment.logged("changed; reloading") > changes)
+    deployment.wait_for_log("daemon started", starts + 2)
+    running = deployment.scheduler.add_async_job(nap, args=[0.5], queue="mail")
+    deployment.wait_for_state(running, "running")
+    assert deployment.made.stop("daemon", signal.SIGTERM) == 0
+    job = deployment.scheduler.get_job(running)
+    assert (job.state, job.attempt) == ("succeeded", 1)
 
 
 # A6: events.
@@ -430,6 +539,15 @@ def test_a10_delivered_messages_are_cleaned_out(make_application: Make, tmp_path
         application.until(lambda: application.scheduler.send_message("hello") or heard)
         application.until(lambda: not [path for path in folder.rglob("*.msg") if path.is_file()])
     assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a10_a_broker_in_sql_is_refused_with_what_does_instead(tmp_path: Any) -> None:
+    """Its rows would stay, and it cannot broadcast."""
+    settings = {"scheduler.broker.url": f"sqla+sqlite:///{tmp_path / 'broker.sqlite'}"}
+    config = Configurator(settings=settings)
+    config.include("pyramid_durable")
+    with pytest.raises(ConfigurationExecutionError, match=r"'sqla', .* filesystem:///a/folder"):
+        config.commit()
 
 
 @on_sqlite
