@@ -39,7 +39,7 @@ def routine(
     is the name its jobs show; ``task_group`` and ``behavior`` say which jobs are equal and what
     then happens; all three may be attributes of the class instead. With ``pass_request`` and
     ``pass_job`` the constructor takes these first. ``options`` are as in ``@job``. It gains
-    ``schedule(datetime_scheduled=None, args=None, kwargs=None, silent=False)``.
+    ``schedule(datetime_scheduled=None, args=None, silent=False, kwargs=None)``.
 
     Raises InvalidJob where there is no trigger_name or no run(), TypeError for an unknown option.
     """
@@ -110,8 +110,9 @@ def _schedule(
     cls: type,
     datetime_scheduled: Any = None,
     args: Any = None,
-    kwargs: Any = None,
     silent: bool = False,
+    *,
+    kwargs: Any = None,
     **options: Any,
 ) -> str | None:
     """Add a job of this routine, now or at ``datetime_scheduled``; returns its id.

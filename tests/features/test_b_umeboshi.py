@@ -104,6 +104,15 @@ def test_b1_a_jetski_that_was_returned_costs_nothing(application: Application) -
     assert "check_validity()" in str(application.job(id).error)
 
 
+def test_b1_arguments_of_schedule_by_their_place(application: Application) -> None:
+    def view(request: Any) -> list[str | None]:
+        return [jobs.ScheduleOnce.schedule("1h", [1], True) for _ in range(2)]
+
+    id, none = application.request(view)
+    assert none is None
+    assert application.job(id).args == (1,)
+
+
 def test_b1_what_is_missing_is_said() -> None:
     class Nameless:
         def run(self) -> None: ...
