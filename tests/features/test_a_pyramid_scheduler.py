@@ -101,6 +101,7 @@ def test_a2_an_async_job(application: Application) -> None:
     assert jobs.calls == [("my-first-arg", 2)]
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "in_an_hour",
     [
@@ -121,6 +122,7 @@ def test_a2_a_date_job(application: Application, in_an_hour: Callable[[], Any]) 
     assert jobs.calls == ["later"]
 
 
+@on_sqlite
 def test_a2_an_interval_job_of_all_units(application: Application) -> None:
     noon = datetime(2030, 1, 1, 12)
     id = application.request(
@@ -160,6 +162,7 @@ def test_a2_a_cron_job(application: Application) -> None:
     assert jobs.calls == ["cron"]
 
 
+@on_sqlite
 def test_a2_options_are_passed_through(application: Application) -> None:
     id = application.scheduler.add_interval_job(
         jobs.interval_process, hours=1, queue="mail", name="often",
@@ -201,6 +204,7 @@ def test_a3_cancel_by_id_and_queue(application: Application) -> None:
         scheduler.cancel_job(id, queue="nope")
 
 
+@on_sqlite
 def test_a3_an_unknown_id_is_no_error(application: Application) -> None:
     assert application.scheduler.cancel_job("never heard of it") is False
     assert application.request(lambda request: request.scheduler.cancel_job("nor of it")) is False
@@ -423,6 +427,7 @@ def test_a8_housekeeping_and_what_is_appended(make_application: Make) -> None:
         application.until(lambda: application.site.rentals() and not application.site.jobs())
 
 
+@on_sqlite
 @pytest.mark.parametrize("grace", ["setting", "option"])
 def test_a8_misfire_grace_time(make_application: Make, grace: str) -> None:
     setting = {"scheduler.misfire_grace_time": "60"} if grace == "setting" else {}
@@ -517,6 +522,7 @@ def application_rental(ski: str) -> Any:
     return jobs.Rental(ski=ski)
 
 
+@on_sqlite
 def test_a10_cron_by_utc_or_any_other_timezone(make_application: Make) -> None:
     scheduler = make_application(settings={"scheduler.timezone": "America/New_York"}).scheduler
     start = datetime(2030, 1, 1, tzinfo=UTC)

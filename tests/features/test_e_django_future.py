@@ -26,6 +26,9 @@ UTC = timezone.utc
 HERE = "tests.features.future_jobs"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
+on_sqlite = pytest.mark.parametrize("made_store", ["sqlite"], indirect=True)
+"""For what has nothing to do with the database."""
+
 
 @pytest.fixture(autouse=True)
 def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +62,7 @@ def the_only(done: list[JobInfo]) -> JobInfo:
 # E1: schedule_job(when, callable).
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("date", "seconds"),
     [
@@ -99,11 +103,13 @@ def test_e2_an_expired_job_is_never_run_and_marked(application: Application, exp
     assert application.run_due(after=30 * DAY) == jobs.calls == []
 
 
+@on_sqlite
 def test_e2_a_job_runs_until_it_expires(application: Application) -> None:
     application.scheduler.add_date_job(f"{HERE}.dosomething", "5d", expires="7d")
     assert the_only(application.run_due(after=12 * DAY - 30)).state == "succeeded"
 
 
+@on_sqlite
 def test_e2_an_expiry_for_all_jobs_as_it_had(make_application: Make) -> None:
     application = make_application(settings={"scheduler.misfire_grace_time": "7d"})
     id = application.scheduler.add_date_job(f"{HERE}.dosomething", "5d")
