@@ -48,6 +48,7 @@ class Attempt:
         "as_of",
         "begun",
         "claim",
+        "coroutine",
         "current",
         "dbsession",
         "definition",
@@ -89,6 +90,7 @@ class Attempt:
         self.kwargs: dict[str, Any] = {}
         self.current: CurrentJob | None = None
         self.guard: Guard
+        self.coroutine: Any = None
         self.result: Any = None
         self._on_store = False
         self._next_progress = 0.0
@@ -110,11 +112,6 @@ class Attempt:
             reschedule=self._reschedule,
         )
         return self.current
-
-    @property
-    def can_move(self) -> bool:
-        """Whether its code may go on in another thread: not with a folder, which is a thread's."""
-        return self.claim.options.get("working_dir") is None
 
     def begin(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """The job's own code is next. What cannot be called with these arguments never starts."""
@@ -158,6 +155,13 @@ class Attempt:
         found = joined_session(self.store, self.requests.session(self.request), self.manager)
         self._on_store = found is not None and found.on_store
         return found
+
+    def has_transaction(self) -> bool:
+        """Whether the job has a transaction open by now, with any database that we know of."""
+        try:
+            return self.joined() is not None
+        except (StoreUnavailable, SQLAlchemyError):
+            return True
 
     def is_on_store(self) -> bool:
         """Whether the job works, or did, on the store's own database.

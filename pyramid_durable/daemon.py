@@ -232,7 +232,8 @@ class Daemon:
             self._ended(claim, outcome)
             come_back(outcome)
 
-        self._async_jobs.take(outcome, done)
+        if not self._async_jobs.take(outcome, done):
+            done(self._runner.give_up(outcome))
         return None
 
     def _ended(self, claim: Claim, outcome: Outcome) -> None:

@@ -285,7 +285,10 @@ class DurableThreadExecutor(BaseExecutor):
 
         def come_back(outcome: Outcome) -> None:
             del self._elsewhere[run.id]
+            alone = run is self._alone
             self._over(run, self._events(run, outcome))
+            if alone:
+                self._scheduler.wakeup()
 
         return come_back
 
@@ -304,6 +307,7 @@ class DurableThreadExecutor(BaseExecutor):
         try:
             outcome = self._perform(run.claim, waited, partial(self._leave, run))
         except BaseException as error:
+            self._elsewhere.pop(run.id, None)
             # The runner turns what a job raises into an outcome; this is a defect of ours, and
             # must not cost the daemon a thread. The heartbeat finds the claim and gives it back.
             log.critical(

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from .endings import ending_of
+from .endings import GiveBack, ending_of
 from .exceptions import StoreUnavailable
 from .heartbeat import Heartbeat, default_label
 from .interfaces import IScheduler
@@ -112,7 +112,9 @@ class _Inline:
         taken_at = time.monotonic()
         for claim in claims:
             if not heart.holds(claim):
-                continue  # the store is away: others take it over
+                # The store was away: it has not started here, and others may have it by now.
+                recorder.add(GiveBack(claim=claim))
+                continue
             self._in_hand = (claim,)
             outcome = runner.run(claim, waited=time.monotonic() - taken_at)
             self._in_hand = ()

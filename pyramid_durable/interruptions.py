@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from .exceptions import SchemaMismatch, StoreUnavailable
+from .exceptions import SchemaMismatch, StoreBusy, StoreUnavailable
 from .outcomes import Outcome
 from .records import SCHEDULED
 from .store.outages import is_away, refuses_to_write
@@ -40,7 +40,10 @@ def interruption(
 
 def _is_outage(error: BaseException, on_store: bool) -> bool:
     if isinstance(error, StoreUnavailable):
-        return not isinstance(error, SchemaMismatch)
+        # A wait for somebody else's lock that was given up is no outage.
+        cause = error.__cause__
+        is_busy = isinstance(cause, DBAPIError) and not is_away(cause)
+        return not isinstance(error, (SchemaMismatch, StoreBusy)) and not is_busy
     if not on_store:
         return False
     if isinstance(error, PendingRollbackError):

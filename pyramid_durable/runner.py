@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -41,6 +41,9 @@ UNKNOWN_SHARE: Final = 0.25
 """The pause as a share of the time a job has been unknown for, so that thousands of them do not keep
 a daemon busy until their grace is over."""
 
+
+FULL_PAUSE: Final = 1.0
+"""Seconds until a coroutine that found no room in the loop is due again, here or elsewhere."""
 
 Steps = tuple[Callable[[Attempt], "Outcome | None"], ...]
 
@@ -92,19 +95,23 @@ class Runner:
         """
         attempt = self._attempt(claim, waited)
         outcome = self._go(attempt, self._opening)
-        if outcome is None and attempt.definition.is_async and attempt.can_move:
-            attempt.guard = self.stopper.guard(claim.options.get("timeout"))
-            self._running[claim.id] = attempt
-            self._requests.leave(attempt.request)
-            return attempt
+        if outcome is None and self._can_move(attempt):
+            outcome = self._go(attempt, (self._make_coroutine,))
+            if outcome is None:
+                self._requests.leave(attempt.request)
+                return attempt
         outcome = outcome or self._go(attempt, self._running_through)
         assert outcome is not None, "the last step ends every attempt"
         return outcome
 
-    def call_in_loop(self, attempt: Attempt) -> Any:
-        """Call the code of an attempt that ``start`` has left open; returns its coroutine."""
-        with self.current(attempt):
-            return OK if self._delegates(attempt) else call(attempt)
+    def give_up(self, attempt: Attempt) -> Outcome:
+        """Undo an attempt that ``start`` has left open, and that was not awaited to its end."""
+        attempt.coroutine.close()
+        self._requests.enter(attempt.request)
+        with suppress(NoTransaction):
+            attempt.manager.abort()
+        self._close(attempt)
+        return Outcome(state=SCHEDULED, give_back=FULL_PAUSE)
 
     def conclude(self, attempt: Attempt, result: Any, error: BaseException | None) -> Outcome:
         """End an attempt whose code was awaited elsewhere, in the thread that calls this."""
@@ -222,6 +229,19 @@ class Runner:
                     result = attempt.guard.call(self._invoke, attempt)
         self._keep(attempt, result)
 
+    def _can_move(self, attempt: Attempt) -> bool:
+        """Whether the attempt's code may be awaited elsewhere; a folder is a thread's own."""
+        is_plain = self._delegator is None and not attempt.claim.options.get("working_dir")
+        return attempt.definition.is_async and is_plain
+
+    def _make_coroutine(self, attempt: Attempt) -> None:
+        """Call the code: a routine's constructor and check run here, the rest when it is awaited."""
+        assert attempt.current is not None
+        attempt.guard = self.stopper.guard(attempt.claim.options.get("timeout"))
+        self._running[attempt.claim.id] = attempt
+        with use_job(attempt.current):
+            attempt.coroutine = attempt.guard.call(call, attempt)
+
     def _commit(self, attempt: Attempt) -> Outcome:
         outcome = succeeded(
             attempt.claim,
@@ -238,13 +258,10 @@ class Runner:
     # What the steps need.
 
     def _invoke(self, attempt: Attempt) -> Any:
-        return OK if self._delegates(attempt) else invoke(attempt)
-
-    def _delegates(self, attempt: Attempt) -> bool:
-        """Whether the application's delegator has run the job itself."""
-        return self._delegator is not None and bool(
-            self._delegator(attempt.definition.func, attempt.args, attempt.kwargs)
+        done = self._delegator is not None and self._delegator(
+            attempt.definition.func, attempt.args, attempt.kwargs
         )
+        return OK if done else invoke(attempt)
 
     def _keep(self, attempt: Attempt, result: Any) -> None:
         if result is RETRY:
@@ -296,7 +313,8 @@ class Runner:
 
     def _close(self, attempt: Attempt) -> None:
         """Leave nothing behind, however the attempt ended."""
-        self._running.pop(attempt.claim.id, None)
+        if self._running.get(attempt.claim.id) is attempt:
+            del self._running[attempt.claim.id]
         if attempt.request is None:
             return
         try:

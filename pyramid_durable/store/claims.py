@@ -300,12 +300,14 @@ class Claims:
         """Note that claimed jobs have started, or are about to; returns how many are still ours."""
         c = self._job.c
         fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
-        statement = (
-            update(self._job)
-            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences), c.started_at.is_(None))
-            .values(started_at=self._db.dialect.now())
-        )
-        return connection.execute(statement).rowcount
+        ours = (tuple_(c.id, c.claim_no, c.owner).in_(fences), c.started_at.is_(None))
+        # One that is locked is about to end: the heartbeat must not wait for it.
+        free = select(c.id).where(*ours).with_for_update(skip_locked=True)
+        ids = connection.execute(free).scalars().all()
+        if ids:
+            now = self._db.dialect.now()
+            connection.execute(update(self._job).where(c.id.in_(ids)).values(started_at=now))
+        return len(ids)
 
     def release(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 import transaction
 from pyramid.threadlocal import get_current_request
+from sqlalchemy import update
 
 from pyramid_durable import Cancel, Retry, current_job, job, routine
 from tests.web.site import Rental
@@ -90,3 +91,22 @@ class Later:
     async def run(self) -> str:
         await asyncio.sleep(0)
         return self.word
+
+
+@job(pass_request=True)
+async def hold(request: Any, ski: str, seconds: float) -> None:
+    """Hold the transaction open over an await, as others want the same lock."""
+    request.dbsession.execute(update(Rental).values(ski=Rental.ski))
+    request.dbsession.add(Rental(ski=ski))
+    request.dbsession.flush()
+    await asyncio.sleep(seconds)
+    request.dbsession.execute(update(Rental).values(ski=Rental.ski))
+
+
+async def ask_and_wait(seconds: float) -> None:
+    get_current_request().scheduler.add_async_job(nothing)
+    await asyncio.sleep(seconds)
+
+
+def nothing() -> None:
+    """Do nothing."""

@@ -146,3 +146,44 @@ def test_async_and_other_jobs_run_beside_each_other(started):
     eventually(lambda: len(jobs.calls) == 50)
     eventually(lambda: all_ended(one))
     assert {job.state for job in all_jobs(one)} == {"succeeded"}
+
+
+def test_transactions_held_over_an_await_do_not_stop_the_loop(started):
+    """Sessions block: one that waits for what a suspended job holds would wait for ever."""
+    one, _ = started()
+    number = 8
+    one.scheduler.add_jobs(
+        [{"func": async_work.hold, "args": [f"ski {n}", 0.05]} for n in range(number)]
+        + [{"func": async_work.ask_and_wait, "args": [0.05]} for _ in range(number)]
+    )
+    eventually(lambda: len(all_jobs(one)) == 3 * number and all_ended(one), timeout=30)
+    assert {job.state for job in all_jobs(one)} == {"succeeded"}
+    assert one.rentals() == number
+
+
+def test_what_is_cut_off_leaves_no_transaction_open(started):
+    one, daemon = started()
+    one.scheduler.add_async_job(async_work.hold, args=["blue", 30])
+    eventually(lambda: one.job.state == "running")
+    assert not daemon.stop(0.2)
+    assert one.site.engine.pool.checkedout() == 0
+    assert daemon._runner._running == {}
+    assert (one.job.state, one.job.attempt, one.rentals()) == ("scheduled", 0, 0)
+
+
+def test_beyond_the_room_in_the_loop_jobs_are_given_back(started, monkeypatch):
+    one, daemon = started()
+    daemon._async_jobs._most = 3
+    one.scheduler.add_jobs([{"func": async_work.endure, "args": [0.3]} for _ in range(8)])
+    eventually(lambda: all_ended(one), timeout=20)
+    assert {job.state for job in all_jobs(one)} == {"succeeded"}
+    assert {job.attempt for job in all_jobs(one)} == {1}
+    assert sorted(async_work.ended) == sorted(job.id for job in all_jobs(one))
+
+
+def test_a_closed_loop_takes_nothing(started):
+    one, daemon = started()
+    daemon._async_jobs.stop()
+    one.scheduler.add_async_job(async_work.endure, args=[0])
+    eventually(lambda: one.job.claim_no > 0 and one.job.state == "scheduled")
+    assert async_work.ended == []

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from pyramid_durable.exceptions import SchemaMismatch, StoreUnavailable
+from pyramid_durable.exceptions import SchemaMismatch, StoreBusy, StoreUnavailable
 from pyramid_durable.interruptions import interruption
 
 from . import jobs
@@ -62,6 +62,7 @@ def test_an_outage_is_found_behind_the_jobs_own_error():
     [
         (StoreUnavailable("away"), True),
         (SchemaMismatch("old tables"), False),
+        (StoreBusy("another transaction holds the key"), False),
         (PendingRollbackError("Can't reconnect until ...", code="8s2b"), True),
         (PendingRollbackError("rolled back by an error in a flush", code="7s2a"), False),
         (OperationalError("SELECT 1", {}, ValueError("no such column")), False),
