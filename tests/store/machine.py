@@ -254,7 +254,8 @@ class Laws(RuleBasedStateMachine):
     def sweep(self) -> None:
         over = {id for id in self.doomed & self.picture.jobs.keys() if id not in self.holder}
         with self.store.begin() as connection:
-            assert self.store.job_changes.sweep(connection) == len(over)
+            swept = self.store.job_changes.sweep(connection)
+        assert {job.id for job in swept} == over
         self.doomed &= self.holder.keys()
         self.asked -= over
         after = self._look(gone=over)
