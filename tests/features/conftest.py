@@ -31,6 +31,9 @@ QUICK = {
 }
 DEADLINE = 20.0
 
+on_sqlite = pytest.mark.parametrize("made_store", ["sqlite"], indirect=True)
+"""For tests of what has nothing to do with the database."""
+
 
 class Application:
     """An application, and how its jobs are brought to run."""

@@ -37,14 +37,11 @@ from tests.features import scheduler_jobs as jobs
 from tests.processes.application import nap, nothing
 from tests.processes.deployment import Deployment, deployed, wait_for
 
-from .conftest import Application
+from .conftest import Application, on_sqlite
 
 Make = Callable[..., Application]
 UTC = timezone.utc
 HERE = "tests.features.scheduler_jobs"
-
-on_sqlite = pytest.mark.parametrize("made_store", ["sqlite"], indirect=True)
-"""For what has nothing to do with the database."""
 
 
 @pytest.fixture(autouse=True)

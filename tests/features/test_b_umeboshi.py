@@ -23,7 +23,7 @@ from pyramid_durable.exceptions import DuplicateJob, InvalidJob
 from pyramid_durable.records import JobInfo
 from tests.features import umeboshi_jobs as jobs
 
-from .conftest import Application
+from .conftest import Application, on_sqlite
 
 Make = Callable[..., Application]
 UTC = timezone.utc
@@ -104,6 +104,7 @@ def test_b1_a_jetski_that_was_returned_costs_nothing(application: Application) -
     assert "check_validity()" in str(application.job(id).error)
 
 
+@on_sqlite
 def test_b1_arguments_of_schedule_by_their_place(application: Application) -> None:
     def view(request: Any) -> list[str | None]:
         return [jobs.ScheduleOnce.schedule("1h", [1], True) for _ in range(2)]
@@ -151,6 +152,7 @@ VALUES = [
 ]
 
 
+@on_sqlite
 def test_b1_arguments_come_back_as_they_went_in(application: Application) -> None:
     application.request(lambda request: jobs.take.enqueue(*VALUES))
     run(application)
@@ -179,12 +181,14 @@ def test_b2_years_ahead_and_over_a_restart(make_application: Make) -> None:
 # B3: statuses.
 
 
+@on_sqlite
 def test_b3_created_then_successful(application: Application) -> None:
     id = ask(application, jobs.Useful, 1)
     assert application.job(id).state == "scheduled"
     assert (run(application).state, application.job(id).state) == ("succeeded", "succeeded")
 
 
+@on_sqlite
 def test_b3_failed_where_run_raised(application: Application) -> None:
     ask(application, jobs.Useful, 1, True)
     job = run(application)
@@ -214,6 +218,7 @@ def test_b3_broken_where_the_constructor_failed(application: Application) -> Non
     application.request(lambda request: request.dbsession.query(jobs.JetSki).delete())
 
 
+@on_sqlite
 def test_b3_broken_where_its_class_is_gone(make_application: Make) -> None:
     application = make_application(settings={"scheduler.unknown_grace": "0s"})
     id = ask(application, jobs.Useful, 1)
@@ -326,6 +331,7 @@ def test_b6_with_a_new_time(application: Application) -> None:
 # B7: a serializer of one's own.
 
 
+@on_sqlite
 def test_b7_a_serializer_of_ones_own(make_application: Make) -> None:
     application = make_application(settings={"scheduler.serializer": f"{HERE}.CustomSerializer"})
     id = ask(application, jobs.Useful, {"a": (1, 2)})

@@ -15,13 +15,14 @@ from pyramid_durable.records import JobInfo
 from pyramid_durable.store import DaemonInfo
 from tests.features import sisy_jobs as jobs
 
-from .conftest import Application
+from .conftest import Application, on_sqlite
 
 Make = Callable[..., Application]
 UTC = timezone.utc
 HERE = "tests.features.sisy_jobs"
 DAY = 86400.0
 EVERY_MINUTE = "* * * * *"
+YEARLY = "0 0 1 1 *"
 
 
 @pytest.fixture(autouse=True)
@@ -89,10 +90,10 @@ def test_c1_crontabs(crontab: str, expected: list[str], desk: Any) -> None:
     assert [time.strftime("%m-%d %H:%M:%S") for time in times] == expected
 
 
-def test_c1_a_crontab_runs(application: Application) -> None:
-    id = add(application, jobs.daily_maintenance, crontab="* * * * * */20")
-    assert states(application.run_due(after=21)) == ["succeeded"]
-    assert schedule(application, id).next_run_at.second % 20 == 0
+def test_c1_a_crontab_runs(desk: Any) -> None:
+    desk.add_cron_job(jobs.daily_maintenance, crontab="* * * * * */20", iterations=1)
+    (job,) = desk.run_due("21s")
+    assert (job.state, job.run_at.second % 20) == ("succeeded", 0)
 
 
 # C2: what can be called, and what cannot.
@@ -110,24 +111,12 @@ def test_c1_a_crontab_runs(application: Application) -> None:
     ],
 )
 def test_c2_callables(desk: Any, func: Any, called: str) -> None:
-    desk.add_cron_job(func, crontab="0 0 1 1 *", run_immediately=True)
+    desk.add_cron_job(func, crontab=YEARLY, run_immediately=True)
     assert states(desk.run_due()) == ["succeeded"]
     assert jobs.calls == [called]
 
 
-@pytest.mark.parametrize(
-    "add_method",
-    [
-        lambda scheduler, foo: scheduler.add_cron_job(foo.instance_method, crontab=EVERY_MINUTE),
-        lambda scheduler, foo: scheduler.add_cron_job(
-            "instance_method", crontab=EVERY_MINUTE, content_object=foo
-        ),
-    ],
-    ids=["bound", "by name"],
-)
-def test_c2_a_method_of_a_model_object(application: Application, add_method: Any) -> None:
-    """By its primary key, loaded again for each run; an object that is gone is said to be."""
-
+def foo_with(application: Application, add_method: Callable[[Any, jobs.Foo], str]) -> None:
     def view(request: Any) -> None:
         foo = jobs.Foo(name="test foo")
         request.dbsession.add(foo)
@@ -135,15 +124,38 @@ def test_c2_a_method_of_a_model_object(application: Application, add_method: Any
         add_method(request.scheduler, foo)
 
     application.request(view)
+
+
+def test_c2_a_method_of_a_model_object(application: Application) -> None:
+    """By its primary key, loaded again for each run; an object that is gone is said to be."""
+    foo_with(
+        application,
+        lambda scheduler, foo: scheduler.add_cron_job(foo.instance_method, crontab=EVERY_MINUTE),
+    )
+    application.request(lambda request: request.dbsession.query(jobs.Foo).update({"name": "new"}))
     assert states(application.run_due(after=61)) == ["succeeded"]
-    assert states(application.run_due(after=121)) == ["succeeded"]
-    assert jobs.calls == ["of test foo", "of TEST FOO"]
+    assert jobs.calls == ["of new"]
     application.request(lambda request: request.dbsession.query(jobs.Foo).delete())
-    (job,) = application.run_due(after=181)
+    (job,) = application.run_due(after=121)
     assert job.state == "broken"
-    assert "Foo" in str(job.error)
+    assert f"{HERE}:Foo" in str(job.error)
     assert "does not exist any more" in str(job.error)
-    assert len(jobs.calls) == 2
+    assert jobs.calls == ["of new"]
+
+
+def test_c2_a_method_by_its_name_and_the_objects_key(application: Application) -> None:
+    foo_with(
+        application,
+        lambda scheduler, foo: scheduler.add_cron_job(
+            "instance_method", crontab=EVERY_MINUTE, content_object=foo
+        ),
+    )
+    assert states(application.run_due(after=61)) == ["succeeded"]
+    assert jobs.calls == ["of test foo"]
+    changed = application.request(
+        lambda request: request.dbsession.query(jobs.Foo).filter_by(name="TEST FOO").delete()
+    )
+    assert changed == 1
 
 
 @pytest.mark.parametrize(
@@ -196,6 +208,7 @@ def test_c3_the_end_beats_iterations(application: Application) -> None:
     assert (over.next_run_at, over.iterations_left, len(jobs.calls)) == (None, 4, 1)
 
 
+@on_sqlite
 def test_c3_an_interval_that_began_in_the_past_keeps_its_phase(application: Application) -> None:
     start = datetime.now(UTC) - timedelta(days=10, minutes=20)
     id = application.scheduler.add_interval_job(jobs.daily_maintenance, start, hours=1)
@@ -239,12 +252,14 @@ def test_c4_a_crash_makes_no_run_more(application: Application) -> None:
     assert application.scheduler.get_jobs(state="scheduled") == []
 
 
+@on_sqlite
 def test_c4_once_now(application: Application) -> None:
     application.request(lambda request: request.scheduler.add_async_job(jobs.failing))
     assert states(application.run_due()) == ["failed"]
     assert application.run_due(after=DAY) == []
 
 
+@on_sqlite
 def test_c4_once_later(application: Application) -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
     application.scheduler.add_date_job(jobs.daily_maintenance, later)
@@ -253,6 +268,7 @@ def test_c4_once_later(application: Application) -> None:
     assert application.run_due(after=DAY) == []
 
 
+@on_sqlite
 def test_c4_a_date_in_the_past_runs_at_once_or_expires(application: Application) -> None:
     past = datetime.now(UTC) - timedelta(hours=1)
     runs = application.scheduler.add_date_job(jobs.daily_maintenance, past)
@@ -276,6 +292,7 @@ def test_c5_userdata_is_kept_from_run_to_run(application: Application) -> None:
     assert done[2].result == 3
 
 
+@on_sqlite
 def test_c5_userdata_lasts_from_attempt_to_attempt(application: Application) -> None:
     application.scheduler.add_async_job(
         jobs.count, userdata={"runs": 1}, max_attempts=2, backoff="5s"
@@ -335,19 +352,20 @@ def test_c6_overlap(application: Application, gate: threading.Event) -> None:
         gate.set()
 
 
-def test_c6_at_once_or_by_the_schedule(application: Application) -> None:
-    add(application, jobs.daily_maintenance, crontab="0 0 1 1 *")
-    assert application.run_due() == []
-    add(application, jobs.daily_maintenance, crontab="0 0 1 1 *", run_immediately=True)
-    assert states(application.run_due()) == ["succeeded"]
-    assert application.run_due() == []
+def test_c6_at_once_or_by_the_schedule(desk: Any) -> None:
+    desk.add_cron_job(jobs.daily_maintenance, crontab=YEARLY)
+    assert desk.run_due() == []
+    desk.add_cron_job(jobs.daily_maintenance, crontab=YEARLY, run_immediately=True)
+    assert states(desk.run_due()) == ["succeeded"]
+    assert desk.run_due() == []
 
 
-def test_c6_label(application: Application) -> None:
+def test_c6_label(desk: Any) -> None:
     label = "weekday-business-hours-function"
-    id = add(application, jobs.daily_maintenance, name=label)
-    assert schedule(application, id).name == label
-    assert application.run_due(after=61)[0].name == label
+    id = desk.add_cron_job(jobs.daily_maintenance, crontab=YEARLY, name=label)
+    assert desk.run_job(id)
+    assert [job.name for job in desk.run_due()] == [label]
+    assert [one.name for one in desk.get_schedules() if one.id == id] == [label]
 
 
 def test_c6_pauses_hold_in_every_daemon(make_application: Make) -> None:

@@ -19,15 +19,12 @@ from pyramid_durable.scripts import pscheduler
 from tests.features import future_jobs as jobs
 from tests.web.site import Rental
 
-from .conftest import Application
+from .conftest import Application, on_sqlite
 
 Make = Callable[..., Application]
 UTC = timezone.utc
 HERE = "tests.features.future_jobs"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-
-on_sqlite = pytest.mark.parametrize("made_store", ["sqlite"], indirect=True)
-"""For what has nothing to do with the database."""
 
 
 @pytest.fixture(autouse=True)
