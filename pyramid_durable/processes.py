@@ -89,12 +89,6 @@ class Processes:
                 "this daemon does not know the ini that a process is to load the application from; "
                 "expected pscheduler, or scheduler.config_uri = %(__file__)s in the ini"
             )
-        url = self._scheduler.store.url
-        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-            return (
-                "the store is in this process's memory, where no other process sees it; expected "
-                "a scheduler.jobstore.default.url that others can reach"
-            )
         if importlib.util.find_spec("pebble") is None:
             return "Pebble is not installed; expected pip install 'pyramid_durable[process]'"
         return None

@@ -244,6 +244,11 @@ class SQLite(StoreDialect):
     after_sql = "NULL"
 
     def engine_options(self, url: URL) -> dict[str, Any]:
+        if url.database in (None, "", ":memory:") or url.query.get("mode") == "memory":
+            raise InvalidSetting(
+                f"scheduler.jobstore.default.url: {url} is a database in memory, which each thread "
+                "would have its own of; expected a file: sqlite:////folder/scheduler.sqlite"
+            )
         return {"max_overflow": -1, "connect_args": {"timeout": BUSY_TIMEOUT}}
 
     def prepare(self, engine: Engine) -> None:

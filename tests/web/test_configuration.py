@@ -113,6 +113,8 @@ def test_settings_may_change_where_each_directive_commits_itself(tmp_path: Path)
         ({"scheduler.jobstore.default.url": "oracle://db/x"}, "oracle"),
         ({"scheduler.jobstore.default.url": "postgresql+nodriver://db/x"}, "nodriver"),
         ({"scheduler.jobstore.default.url": "jobs.sqlite"}, "scheduler.jobstore.default.url"),
+        ({"scheduler.jobstore.default.url": "sqlite://"}, "a database in memory"),
+        ({"scheduler.jobstore.default.url": "sqlite:///:memory:"}, "a database in memory"),
         ({"scheduler.backoff": "slowly"}, "backoff"),
         ({"scheduler.serializer": "no.such.thing"}, "no.such.thing"),
         ({"scheduler.producer": "broker", "scheduler.secret": "s"}, "scheduler.producer"),
