@@ -192,7 +192,7 @@ def test_a_daemon_killed_with_commands_that_it_could_not_store(tiers: Tiers) -> 
     with broken(tiers.to_store):
         for number in range(30):
             assert tiers.ask(number) == 200
-        wait_for("a command in hand", lambda: "could not be stored" in tiers.far.log("first"))
+        wait_for("a command in hand", lambda: "commands wait for" in tiers.far.log("first"))
         assert tiers.far.stop("first", signal.SIGKILL) == -signal.SIGKILL
     assert tiers.ran() == []
     tiers.start_daemon("second")
