@@ -68,7 +68,7 @@ class Runner:
         delegator = self._settings.delegator
         self._delegator = import_setting("delegator", delegator) if delegator else None
         self._opening: Steps = (self._expire, self._load, self._open, self._decode)
-        self._running_through: Steps = (self._call, self._commit)
+        self._closing: Steps = (self._call, self._commit)
 
     def run(
         self,
@@ -84,7 +84,7 @@ class Runner:
         ``delete_completed`` the row goes when the job succeeds.
         """
         attempt = self._attempt(claim, waited, now=now, delete_completed=delete_completed)
-        outcome = self._go(attempt, self._opening) or self._go(attempt, self._running_through)
+        outcome = self._go(attempt, self._opening) or self._go(attempt, self._closing)
         assert outcome is not None, "the last step ends every attempt"
         return outcome
 
@@ -100,7 +100,7 @@ class Runner:
             if outcome is None:
                 self._requests.leave(attempt.request)
                 return attempt
-        outcome = outcome or self._go(attempt, self._running_through)
+        outcome = outcome or self._go(attempt, self._closing)
         assert outcome is not None, "the last step ends every attempt"
         return outcome
 
