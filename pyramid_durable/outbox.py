@@ -25,6 +25,7 @@ from .changes import (
 from .joining import News
 from .records import JobSpec, ScheduleSpec
 from .store import Store
+from .store.waits import kept_together
 
 HEAD_START: Final = 2.0
 """Seconds for which daemons leave a new inline job alone: for the rest of the caller's transaction
@@ -66,12 +67,17 @@ class StoreOutbox:
         return self._store.now(self._connection)
 
     def add(self, jobs: Sequence[JobSpec], schedules: Sequence[ScheduleSpec]) -> None:
-        if jobs:
+        if jobs and schedules:
+            with kept_together(self._connection):
+                self._store.schedules.check(self._connection, schedules)
+                self._store.jobs.add(self._connection, jobs)
+                self._store.schedules.add(self._connection, schedules)
+        elif jobs:
             self._store.jobs.add(self._connection, jobs)
-            self._news.queues.update([job.queue for job in jobs])
-        if schedules:
+        elif schedules:
             self._store.schedules.add(self._connection, schedules)
-            self._news.queues.update([schedule.job.queue for schedule in schedules])
+        self._news.queues.update([job.queue for job in jobs])
+        self._news.queues.update([schedule.job.queue for schedule in schedules])
 
     def add_inline(self, jobs: Sequence[JobSpec]) -> None:
         ids = [job.id for job in jobs]

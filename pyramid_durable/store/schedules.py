@@ -58,7 +58,22 @@ class Schedules:
         with waiting_for(connection, bound, KEY_WAIT):
             self._add(connection, specs)
 
+    def check(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
+        """Raise DuplicateJob where an id is taken, and not to be replaced; nothing is written."""
+        c = self._table.c
+        ids = [spec.id for spec in specs if spec.chosen_id]
+        taken: set[str] = set()
+        if ids:
+            taken.update(connection.execute(select(c.id).where(c.id.in_(ids))).scalars())
+        for spec in specs:
+            if spec.id in taken and not spec.replace_existing:
+                raise _taken(spec.id)
+            taken.add(spec.id)
+
     def _add(self, connection: Connection, specs: Sequence[ScheduleSpec]) -> None:
+        if self._db.dialect.asks_first:
+            # SQLite would not give back what was replaced before the one that is refused.
+            self.check(connection, specs)
         added: list[str] = []
         for spec in specs:
             if spec.replace_existing:
@@ -67,11 +82,7 @@ class Schedules:
                 added.append(spec.id)
                 continue
             self._delete(connection, added)
-            raise DuplicateJob(
-                f"a schedule with the id {spec.id!r} exists already; choose another id, "
-                "or pass replace_existing=True",
-                spec.id,
-            )
+            raise _taken(spec.id)
 
     def _delete(self, connection: Connection, ids: Collection[str]) -> int:
         if not ids:
@@ -223,3 +234,11 @@ class Schedules:
         )
         values = {"due_at": None, "error": f"{type(error).__name__}: {error}"}
         connection.execute(update(self._table).where(self._table.c.id == row.id).values(values))
+
+
+def _taken(id: str) -> DuplicateJob:
+    return DuplicateJob(
+        f"a schedule with the id {id!r} exists already; choose another id, "
+        "or pass replace_existing=True",
+        id,
+    )

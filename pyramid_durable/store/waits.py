@@ -54,6 +54,14 @@ def waiting_for(connection: Connection, ids: Sequence[str], seconds: float) -> I
         ) from error
 
 
+def kept_together(connection: Connection) -> AbstractContextManager[object]:
+    """An error within takes back what was done within, where the database can do that.
+
+    SQLite cannot: there ask first whether there will be one; nobody else writes meanwhile.
+    """
+    return nullcontext() if connection.dialect.name == "sqlite" else connection.begin_nested()
+
+
 def _bounded(connection: Connection, seconds: float) -> AbstractContextManager[None]:
     if connection.dialect.name == "postgresql":
         return _on_postgresql(connection, seconds)
