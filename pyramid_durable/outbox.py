@@ -86,7 +86,7 @@ class StoreOutbox:
         self._news.add(News(inline=ids))
 
     def change(self, change: Change) -> bool:
-        """Change the job of that id, else the schedule.
+        """Change the job of that id; the schedule, where there is no such job in any state.
 
         Raises what the verb does for a change that is not possible: InvalidJob, DuplicateJob,
         TypeError.
@@ -98,14 +98,20 @@ class StoreOutbox:
         elif change.verb == CANCEL:
             return self._cancel(change)
         else:
-            queue = self._of_job(change) or self._of_schedule(change)
+            queue = self._of_job(change)
+            if queue is None and not self._store.jobs.exists(self._connection, change.id):
+                queue = self._of_schedule(change)
         if queue is not None and change.verb in WAKING:
             self._news.queues.add(queue)
         return queue is not None
 
     def _cancel(self, change: Change) -> bool:
         about = (self._connection, change.id, change.queue)
-        return self._store.jobs.cancel(*about) or self._store.schedules.cancel(*about)
+        if self._store.jobs.cancel(*about):
+            return True
+        if self._store.jobs.exists(*about):
+            return False
+        return self._store.schedules.cancel(*about)
 
     def _of_job(self, change: Change) -> str | None:
         """Change a job; returns its queue, None where there was nothing to change."""

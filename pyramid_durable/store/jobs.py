@@ -187,6 +187,12 @@ class Jobs:
         row = connection.execute(self._question().where(self._table.c.id == id)).one_or_none()
         return None if row is None else to_stored_job(row)
 
+    def exists(self, connection: Connection, id: str, queue: str | None = None) -> bool:
+        """Tell whether there is a job by that id, in whatever state."""
+        c = self._table.c
+        here = [c.id == id] if queue is None else [c.id == id, c.queue == queue]
+        return connection.execute(select(c.id).where(*here)).first() is not None
+
     def list(
         self,
         connection: Connection,

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from pyramid_durable.changed import Changer
+from pyramid_durable.changes import CANCEL, PAUSE, REMOVE, RUN, Change
 from pyramid_durable.exceptions import DuplicateJob
 from pyramid_durable.joining import News
 from pyramid_durable.outbox import StoreOutbox
@@ -69,3 +70,20 @@ def test_a_refused_batch_leaves_what_it_was_to_replace(store: Store, spec: Make)
     with outbox(store) as (box, _), pytest.raises(DuplicateJob, match="'two'"):
         box.add([], again)
     assert there(store) == before
+
+
+def test_a_verb_about_a_job_never_means_the_schedule_of_the_same_id(
+    store: Store, spec: Make
+) -> None:
+    with outbox(store) as (box, connection):
+        box.add([spec(id="same", chosen_id=True)], [schedule(spec, "same")])
+        assert box.change(Change(verb=CANCEL, id="same")) is True
+        before = store.schedules.get(connection, "same")
+        # The job has ended: there is nothing to do for it.
+        for verb in (CANCEL, PAUSE, RUN):
+            assert box.change(Change(verb=verb, id="same")) is False
+        assert store.schedules.get(connection, "same") == before
+        assert box.change(Change(verb=REMOVE, id="same")) is True
+        assert store.schedules.get(connection, "same") == before
+        assert box.change(Change(verb=PAUSE, id="same")) is True
+        assert store.schedules.get(connection, "same") != before
