@@ -158,8 +158,6 @@ class Changer:
         fields = {name: read.get(name, COLUMNS[name]) for name in COLUMNS if name in changes}
         options = {name: one for name, one in job.options.items() if name not in changes}
         options |= {name: read[name] for name in STORED_OPTIONS if name in read}
-        if read.get("behavior") == "DELETE_AFTER_PROCESSING":
-            options["delete_after"] = True
         if "queue" in changes:
             fields["queue"] = changes["queue"]
         if "userdata" in changes:

@@ -125,6 +125,13 @@ def test_an_option_that_is_none_is_taken_away(desk: Desk) -> None:
     assert (bare.priority, bare.max_attempts, bare.options) == (5, 1, {})
 
 
+def test_a_behavior_that_is_taken_away_leaves_nothing_of_it(desk: Desk) -> None:
+    gone = desk.job(1, id="one", behavior="DELETE_AFTER_PROCESSING")
+    assert desk.modify(gone, behavior=None) == desk.job(1, id="one")
+    asked = desk.job(1, id="one", behavior="DELETE_AFTER_PROCESSING", delete_after=True)
+    assert desk.modify(asked, behavior=None).options == {"delete_after": True}
+
+
 @pytest.mark.parametrize("serializer", [JSONSerializer(), PickleSerializer(["s"])])
 def test_one_half_of_the_call_may_stay(serializer: Serializer) -> None:
     desk = Desk(serializer)

@@ -213,10 +213,6 @@ def test_a_behavior_gives_the_keys_that_are_compared(
         assert keys(eager, 1, group="g") == keys(plain, 1, group="g") != mine
 
 
-def test_delete_after_processing_deletes() -> None:
-    assert make(behavior="delete-after-processing").options["delete_after"] is True
-
-
 def test_a_content_object_is_the_first_argument() -> None:
     spec = maker().async_job(call(plain, [1], content_object="the guest"))
     assert SERIALIZER.load_call(spec.payload) == (("the guest", 1), {})
