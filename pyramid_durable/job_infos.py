@@ -11,7 +11,7 @@ from .exceptions import BrokenJob, InvalidSetting
 from .records import SCHEDULED, JobInfo, ScheduleInfo, StoredJob, StoredSchedule
 from .serializers import Serializer, stored_serializer
 from .times import get_zone
-from .triggers import fire_times, from_json
+from .triggers import Trigger, fire_times, from_json
 
 UNREADABLE: Final = (BrokenJob, InvalidSetting)
 """Of a text that is damaged, and of one whose serializer is not there any more."""
@@ -109,12 +109,31 @@ def upcoming(schedule: StoredSchedule, after: datetime, count: int) -> list[date
     first = schedule.next_run_at
     if first is None:
         return []
-    times = [first] if first > after else []
-    times += fire_times(from_json(schedule.trigger), max(first, after), count - len(times))
-    if schedule.iterations_left is not None and first > after:
-        times = times[: schedule.iterations_left]
+    trigger = from_json(schedule.trigger)
+    if schedule.iterations_left is None:
+        times = [first] if first > after else []
+        times += fire_times(trigger, max(first, after), count - len(times))
+    else:
+        times = _counted(trigger, first, schedule.iterations_left, after, count)
     zone = get_zone(schedule.timezone)
     return [time.astimezone(zone) for time in times[:count]]
+
+
+def _counted(
+    trigger: Trigger, first: datetime, left: int, after: datetime, count: int
+) -> list[datetime]:
+    """Those of the last ``left`` times from ``first`` on that are later than ``after``.
+
+    The ones before have to be gone through: they use up iterations.
+    """
+    times: list[datetime] = []
+    at: datetime | None = first
+    while at is not None and left > 0 and len(times) < count:
+        if at > after:
+            times.append(at)
+        at = trigger.next_after(at)
+        left -= 1
+    return times
 
 
 def _expiry(expires: Any, run_at: datetime) -> datetime | None:

@@ -131,7 +131,8 @@ class Looking(Bound):
         """The next ``count`` fire times after ``after`` (default: now), in the schedule's zone.
 
         Of a schedule by id, or of a trigger: ``("cron", crontab="0 3 * * *", timezone=...)``.
-        Raises InvalidJob where there is no such schedule.
+        Raises InvalidJob where there is no such schedule, TypeError for a field that the trigger
+        does not have, and for any beside an id.
         """
         scheduler = self._scheduler
         now = utcnow()
@@ -141,6 +142,11 @@ class Looking(Bound):
             return [
                 time.astimezone(get_zone(made.timezone)) for time in fire_times(made, start, count)
             ]
+        if trigger:
+            raise TypeError(
+                f"next_run_times({id_or_kind!r}, {next(iter(trigger))}=...): a schedule has its "
+                f"trigger; fields of one are taken after {CRON!r} or {INTERVAL!r}"
+            )
         with scheduler.reading(self._request()) as connection:
             schedule = scheduler.store.schedules.get(connection, id_or_kind)
         if schedule is None:

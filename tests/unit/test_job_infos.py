@@ -106,5 +106,7 @@ def test_the_next_times_of_a_schedule() -> None:
     assert minutes(SCHEDULE, 0, count=0) == []
     # The next one may be out of step: run_immediately.
     assert minutes(replace(SCHEDULE, next_run_at=T + timedelta(minutes=3)), 0) == [3, 10, 20]
-    assert minutes(replace(SCHEDULE, iterations_left=2), 0) == [10, 20]
+    twice = replace(SCHEDULE, iterations_left=2)
+    assert [minutes(twice, after) for after in (0, 10, 20)] == [[10, 20], [20], []]
+    assert minutes(twice, 0, count=1) == [10]
     assert minutes(replace(SCHEDULE, next_run_at=None), 0) == []
