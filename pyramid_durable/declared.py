@@ -11,7 +11,7 @@ import venusian
 from .current import current_scheduler
 from .definitions import BODY
 from .exceptions import InvalidJob
-from .marking import CATEGORY
+from .marking import CATEGORY, check_own_id
 from .references import import_name, name_of
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -28,7 +28,8 @@ def cron(
     with the arguments of that call, and not when the application starts; the call returns the id,
     and a later one replaces it.
 
-    Raises InvalidJob for what is no function and no class.
+    Raises InvalidJob for what is no function and no class, TypeError for ``id`` and
+    ``replace_existing`` among the fields.
     """
     if crontab is not None:
         fields["crontab"] = crontab
@@ -47,6 +48,7 @@ def _declare(verb: str, name: str | None, lazy: bool, fields: dict[str, Any], fu
     if not callable(target) or not hasattr(target, "__qualname__"):
         raise InvalidJob(f"{verb}: {target!r} found, expected a function or a @routine class")
     ref = name_of(target)
+    check_own_id(f"{verb} of {ref}", fields)
     if lazy:
         if target is not func or isinstance(func, type):
             raise InvalidJob(f"{ref}: lazy=True is for functions: calling one starts the schedule")

@@ -10,6 +10,7 @@ from pyramid.config import Configurator
 from .calls import Call
 from .definitions import describe
 from .interfaces import IScheduler
+from .marking import check_own_id
 from .records import CRON, INTERVAL
 
 SCHEDULES = "pyramid_durable schedules"
@@ -90,6 +91,7 @@ def add_interval_job(
 def _declare(
     config: Configurator, name: str, kind: str, call: Call, start_date: Any, fields: dict[str, Any]
 ) -> None:
+    check_own_id(f"config.{call.verb}({name!r})", call.options)
     func = config.maybe_dotted(call.func)
     call = call._replace(func=func, options={"id": name, "name": name, **call.options})
     given = {

@@ -59,6 +59,16 @@ def check_options(decorator: str, options: Mapping[str, Any]) -> None:
         )
 
 
+def check_own_id(verb: str, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for options with which one declaration could quietly take another's id."""
+    for option in ("id", "replace_existing"):
+        if option in options:
+            raise TypeError(
+                f"{verb} got the option {option!r}: the id of a declared schedule is its name, and "
+                "two of one name are a configuration conflict"
+            )
+
+
 def read_aliases(decorator: str, aliases: Any) -> tuple[str, ...]:
     """The aliases as a tuple. Raises InvalidJob for what are no names."""
     if isinstance(aliases, str) or not all(isinstance(alias, str) for alias in aliases):

@@ -249,6 +249,13 @@ def test_what_cannot_be_declared(declare: Any) -> None:
         declare(7)
 
 
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("option", [{"id": "other"}, {"replace_existing": True}])
+def test_a_declaration_has_no_other_id_than_its_name(lazy: bool, option: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"sample_jobs:plain.*'{next(iter(option))}'"):
+        interval(minutes=1, lazy=lazy, **option)(sample_jobs.plain)
+
+
 @pytest.mark.parametrize("func", [LateFee, staticmethod(run), classmethod(run)])
 def test_only_functions_are_lazy(func: Any) -> None:
     with pytest.raises(InvalidJob, match="lazy=True is for functions"):

@@ -185,6 +185,15 @@ def test_directives_conflict_like_others(config: Configurator) -> None:
         config.make_wsgi_app()
 
 
+@pytest.mark.parametrize("option", [{"id": "other"}, {"replace_existing": True}])
+def test_a_directive_takes_no_other_id_than_its_name(
+    config: Configurator, option: dict[str, Any]
+) -> None:
+    config.include("pyramid_durable")
+    with pytest.raises(TypeError, match=f"'nightly'.*'{next(iter(option))}'"):
+        config.add_cron_job("nightly", charge, hour=3, **option)
+
+
 def test_an_application_overrides_what_it_includes(config: Configurator) -> None:
     config.include("pyramid_durable")
     config.include(lambda config: config.add_cron_job("nightly", charge, hour=3))
