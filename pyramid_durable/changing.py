@@ -109,12 +109,12 @@ class Changing(Bound):
         Its schedules do not fire meanwhile; when it is resumed they do what they do after an outage
         (``coalesce``). Raises InvalidQueue.
         """
-        name = self._scheduler.specs.queue(name)
+        name = self._scheduler.specs.named_queue(name)
         return self._change(Change(verb=PAUSE_QUEUE, id=name, queue=name))
 
     def resume_queue(self, name: str) -> bool:
         """Let jobs of a queue start again, and its schedules fire. Raises InvalidQueue."""
-        name = self._scheduler.specs.queue(name)
+        name = self._scheduler.specs.named_queue(name)
         return self._change(Change(verb=RESUME_QUEUE, id=name, queue=name))
 
     def _change(self, change: Change) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .behaviors import KEY_OPTION, keys_of, uniqueness_key
 from .calls import Call
-from .definitions import Definition, TriggerBehavior, describe, is_allowed
+from .definitions import Definition, describe, is_allowed
 from .exceptions import InvalidJob, InvalidQueue
 from .job_options import JOB_READERS, SCHEDULE_READERS, check_names, read_options
 from .records import ASYNC, CRON, DATE, HAS_CONTENT, INTERVAL, JobSpec, ScheduleSpec
@@ -235,8 +235,10 @@ class SpecMaker:
 
     def queue(self, name: Any) -> str:
         """The queue of that name, the default one for None. Raises InvalidQueue."""
-        if name is None:
-            return self._settings.default_queue
+        return self._settings.default_queue if name is None else self.named_queue(name)
+
+    def named_queue(self, name: Any) -> str:
+        """The queue of that name. Raises InvalidQueue, also for None."""
         if not isinstance(name, str) or name not in self._queues:
             raise InvalidQueue(
                 f"queue {name!r} is not one of scheduler.queues: {', '.join(self._settings.queues)}"
@@ -255,8 +257,6 @@ class SpecMaker:
         The jobs of a group have one whatever their behavior: another's may look for them.
         """
         behavior, group = options.get("behavior"), options.get("group")
-        if behavior == TriggerBehavior.DELETE_AFTER_PROCESSING.name:
-            fields["options"]["delete_after"] = True
         key, waiting_key = keys_of(
             behavior,
             group,

@@ -180,6 +180,13 @@ CALLS: dict[str, tuple[Ask, type[Exception], str]] = {
     "state": (lambda s: s.get_jobs(state="waiting"), InvalidJob, "'waiting'.*scheduled"),
     "no schedule": (lambda s: s.next_run_times("nightly"), InvalidJob, "'nightly'.*'cron'"),
     "trigger field": (lambda s: s.next_run_times("cron", dya=1), TypeError, "dya"),
+    "trigger of an id": (
+        lambda s: s.next_run_times("nightly", minutes=5),
+        TypeError,
+        "'nightly', minutes",
+    ),
+    "pause no queue": (lambda s: s.pause_queue(None), InvalidQueue, "queue None"),
+    "resume no queue": (lambda s: s.resume_queue(None), InvalidQueue, "queue None"),
     "message queue": (lambda s: s.send_message("hello", "post"), InvalidQueue, "'post'"),
 }
 
