@@ -30,8 +30,6 @@ postgresql = ["psycopg[binary]>=3.2"]
 mysql = ["PyMySQL>=1.0"]
 redis = ["kombu[redis]>=5.7"]
 process = ["Pebble>=5.0"]
-dashboard = ["pyramid_jinja2>=2.10"]
-metrics = ["prometheus-client>=0.17"]
 demo = ["pyramid_jinja2>=2.10", "pyramid_tm>=2.5", "waitress>=2.1"]
 # uWSGI in wheels; the package called uwsgi has to be compiled. Where there is no wheel, its tests
 # are skipped.
@@ -97,8 +95,6 @@ setup(
         "mysql": mysql,
         "redis": redis,
         "process": process,
-        "dashboard": dashboard,
-        "metrics": metrics,
         "demo": demo,
         "testing": testing,
         "docs": docs,

@@ -21,7 +21,8 @@ class Retry(Exception):
     """Raised in a job to have it tried again.
 
     ``delay`` is a duration, ``date`` anything that ``add_date_job`` takes; without either the job
-    waits as its backoff says, or an hour. ``max_attempts`` is from then on the job's.
+    waits as its backoff says, or an hour. ``max_attempts`` is from then on the job's. The job's own
+    bounds it from 2 on: 1 is the default of every job, and told from none only where Retry says it.
 
     Raises TypeError where both are given, ValueError where one cannot be read.
     """
