@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -31,12 +31,14 @@ def run_due(
     delete_completed: bool = False,
     ignore_errors: bool = True,
     queues: Sequence[str] | None = None,
+    blame: Callable[[BaseException], None] | None = None,
 ) -> list[JobInfo]:
     """Run what is due in this thread, one job at a time, by priority, then time; see the facade.
 
     Each job runs once: one that is due again by then, for its next attempt, is left waiting. While
     it works it is a daemon like others, with a lease of its own. A KeyboardInterrupt ends it: the
-    job that was running is undone and given back, which uses up no attempt.
+    job that was running is undone and given back, which uses up no attempt. ``blame`` is called with
+    a job's own error before that is raised: it may be of any kind, also of those that we raise.
     """
     scheduler = registry.getUtility(IScheduler)
     settings, store = scheduler.settings, scheduler.store
@@ -81,6 +83,8 @@ def run_due(
                 before, state=outcome.state, attempt=claim.attempt + 1, result=outcome.result
             )
             if not ignore_errors and is_failure(outcome) and outcome.error is not None:
+                if blame is not None:
+                    blame(outcome.error)
                 raise outcome.error
     finally:
         try:

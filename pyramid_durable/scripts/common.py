@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -60,13 +62,20 @@ def load_registry(config_uri: str, config_vars: dict[str, str], script: str) -> 
 def run_command(name: str, command: Callable[[], int]) -> int:
     """Run a command; what fails is told in one line on stderr. Returns the exit code."""
     try:
-        return command()
+        code = command()
+        # Here, where a reader that has left can still be told from a failure.
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as with ``| head``. What is left is flushed when Python
+        # ends, and must not complain.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except ConfigurationExecutionError as error:
         return _failed(name, error.evalue)
     except (CommandFailed, DurableError, ConfigurationError, OSError, LookupError) as error:
         return _failed(name, error)
-    except BrokenPipeError:
-        return DONE
 
 
 def _failed(name: str, error: BaseException) -> int:

@@ -190,19 +190,21 @@ def _send(registry: Any, text: str, queues: Sequence[str] | None) -> int:
 def _once(registry: Any, options: argparse.Namespace) -> int:
     # A service manager's way to say Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    blamed: list[BaseException] = []
     try:
         done = run_due(
             registry,
             delete_completed=options.delete_completed,
             ignore_errors=options.ignore_errors,
             queues=options.queues,
+            blame=blamed.append,
         )
     except KeyboardInterrupt:
         print(f"{NAME}: interrupted; the job that was running is given back", file=sys.stderr)
         return INTERRUPTED
-    except DurableError:
-        raise
-    except Exception:  # noqa: BLE001 - a job's own, whatever it is
+    except Exception as error:
+        if isinstance(error, DurableError) and not blamed:
+            raise
         traceback.print_exc()
         return FAILED
     failed = [job for job in done if job.state in ("failed", "broken")]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from sqlalchemy import create_engine, text
 from webtest import TestApp
 
 from pyramid_durable.scripts import pjobs, pscheduler, showing
-from tests.processes.application import metadata, nap, nothing
-from tests.processes.deployment import deployed, wait_for
+from tests.processes.application import ask_for_it_again, metadata, nap, nothing
+from tests.processes.deployment import ROOT, deployed, wait_for
 from tests.services import service_url
 
 from . import jobs
@@ -232,6 +235,15 @@ def test_once_runs_what_is_due_and_leaves(tmp_path):
             assert scheduler.store.daemons.list(connection) == []
 
 
+def test_once_shows_the_traceback_of_a_job_whose_error_is_one_of_ours(tmp_path, capsys):
+    with site(tmp_path) as (made, _, scheduler):
+        scheduler.add_async_job(ask_for_it_again)
+        assert pscheduler.main([str(made.ini), "--once"]) == 1
+        said = capsys.readouterr().err
+        assert "Traceback" in said
+        assert "in ask_for_it_again" in said
+
+
 def test_a_message_reaches_the_daemon(tmp_path):
     with site(tmp_path) as (made, _, _):
         name = made.start("pscheduler")
@@ -274,6 +286,12 @@ def test_a_queue_that_is_not_configured_is_refused(tmp_path):
         assert "queue 'nope' is not among the configured ones" in made.log(name)
 
 
+def without_log(said):
+    """What a command said, without the lines that the ini has logged to stderr."""
+    lines = said.err.splitlines(keepends=True)
+    return said._replace(err="".join(line for line in lines if " INFO " not in line))
+
+
 def test_pjobs_shows_and_cancels(tmp_path, capsys):
     with site(tmp_path) as (made, _, scheduler):
         id = scheduler.add_date_job(nothing, "1h", name="an hour from now")
@@ -281,7 +299,7 @@ def test_pjobs_shows_and_cancels(tmp_path, capsys):
 
         def show(*arguments):
             code = pjobs.main([str(made.ini), *arguments])
-            return code, capsys.readouterr()
+            return code, without_log(capsys.readouterr())
 
         code, said = show("list")
         assert (code, id in said.out, "an hour from now" in said.out) == (0, True, True)
@@ -306,7 +324,7 @@ def shell(capsys):
 
     def call(made, *arguments):
         code = pjobs.main([str(made.ini), *arguments])
-        return code, capsys.readouterr()
+        return code, without_log(capsys.readouterr())
 
     return call
 
@@ -374,6 +392,21 @@ def test_pjobs_exports_all_that_matches_page_by_page(tmp_path, shell, monkeypatc
         assert datetime.fromisoformat(found[0]["run_at"]).tzinfo is not None
         (cancelled,) = shell(made, "export", "-s", "cancelled")[1].out.splitlines()
         assert json.loads(cancelled)["id"] == ids[0]
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
+    with site(tmp_path) as (made, _, scheduler):
+        scheduler.add_async_job(nothing)
+        command = [sys.executable, "-m", "pyramid_durable.scripts.pjobs", str(made.ini), "export"]
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            ended = subprocess.run(
+                command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+            )
+        finally:
+            os.close(writing)
+        assert (ended.returncode, "Broken" in ended.stderr) == (0, False), ended.stderr
 
 
 def test_combined_mode_does_not_start_under_the_commands(tmp_path: Path):

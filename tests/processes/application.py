@@ -26,6 +26,7 @@ from sqlalchemy.orm import sessionmaker
 
 from pyramid_durable import Retry, current_job, job
 from pyramid_durable.current import CurrentJob
+from pyramid_durable.exceptions import DuplicateJob
 
 metadata = MetaData()
 ran = Table(
@@ -85,6 +86,12 @@ def nap(seconds: float) -> None:
 @job
 def nothing() -> None:
     """Do nothing."""
+
+
+@job
+def ask_for_it_again() -> None:
+    """Fail with an error of pyramid_durable's own."""
+    raise DuplicateJob("there is an equal one already")
 
 
 @job(pass_request=True)
