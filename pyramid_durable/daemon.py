@@ -15,7 +15,7 @@ from .bootstrapping import Ini
 from .clock import DurableScheduler
 from .declaring import Declaring
 from .endings import GiveBack, ending_of
-from .exceptions import DurableError, InvalidSetting, StoreUnavailable
+from .exceptions import DurableError, StoreUnavailable
 from .executors import DurableThreadExecutor, Leave
 from .hearing import Hearing
 from .heartbeat import Heartbeat, default_label
@@ -29,7 +29,8 @@ from .processes import Processes
 from .recorder import Recorder
 from .records import SCHEDULED, Claim
 from .runner import Runner
-from .settings import checked_queues, import_setting
+from .setting_names import import_store_class
+from .settings import checked_queues
 from .telling import CUT_OFF, Telling
 
 log = logging.getLogger(__name__)
@@ -197,15 +198,7 @@ class Daemon:
 
     def _store_class(self) -> type[DurableJobStore]:
         name = self._settings.store_class
-        if name is None:
-            return DurableJobStore
-        found = import_setting("jobstore.default.class", name)
-        if not (isinstance(found, type) and issubclass(found, DurableJobStore)):
-            raise InvalidSetting(
-                f"scheduler.jobstore.default.class: {name} is no subclass of "
-                "pyramid_durable.jobstore.DurableJobStore"
-            )
-        return found
+        return DurableJobStore if name is None else import_store_class(name)
 
     def _holding(self) -> set[tuple[str, int]]:
         # In the order in which a claim moves on: the executor first.

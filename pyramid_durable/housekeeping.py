@@ -19,7 +19,7 @@ from .definitions import MARK
 from .exceptions import StoreUnavailable
 from .interfaces import IScheduler
 from .jobrequest import JobRequests
-from .settings import import_setting
+from .setting_names import import_setting
 from .store.deliveries import Deliveries
 from .telling import SILENT, Telling
 

@@ -26,7 +26,7 @@ from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_lat
 from .records import SCHEDULED, Claim
 from .retry import IGNORE, OK, RETRY, Retry
 from .serializers import Serializer, stored_serializer
-from .settings import import_setting
+from .setting_names import import_setting
 from .stopping import Stopper
 from .telling import SILENT, Telling
 from .working_dir import working_dir

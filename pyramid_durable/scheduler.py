@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -34,9 +35,12 @@ from .outbox import Outbox, StoreOutbox
 from .publishing import CommandEnlister
 from .records import ScheduleSpec
 from .serializers import Serializer, resolve_serializer
-from .settings import Settings, import_setting, read_settings
+from .setting_names import import_setting, import_store_class
+from .settings import Settings, read_settings
 from .store import Store
 from .times import utcnow
+
+log = logging.getLogger(__name__)
 
 
 class _Process:
@@ -138,6 +142,8 @@ class Scheduler(Facade, Listening):
             with process.lock:
                 if process.store is None:
                     process.store = self._make_store()
+                    # Two processes that were meant to share one may have found two.
+                    log.info("the store is %s", process.store.place, extra={"action": "store"})
         if not process.store_is_ready:
             # Outside of the lock: while the store is away every thread learns it for itself,
             # rather than one after the other.
@@ -247,11 +253,14 @@ class Scheduler(Facade, Listening):
             try:
                 self.specs  # noqa: B018 - reads the defaults of options
             except InvalidJob as error:
-                raise InvalidSetting(f"scheduler.{error}") from error
+                # The others are read where the settings are.
+                raise InvalidSetting(f"scheduler.backoff: {error.__cause__}") from error
             self.declared  # noqa: B018 - reads what was declared
             for key in ("delegator", "housekeeping_append"):
                 if (name := getattr(self.settings, key)) is not None:
                     import_setting(key.replace("_", "."), name)
+            if self.settings.store_class is not None:
+                import_store_class(self.settings.store_class)
         finally:
             self._forget()
 

@@ -124,6 +124,20 @@ def read_option(value: Any) -> Any:
         return value.strip()
 
 
+def read_backoff(value: Any) -> Any:
+    """A duration, a list of several (with spaces or commas between them, or JSON), or
+    ``exponential``. A table (JSON) is left for who knows its fields."""
+    found = read_option(value)
+    if not isinstance(found, (str, list, tuple)):
+        return found
+    words = re.split(r"[\s,]+", found) if isinstance(found, str) else list(found)
+    if words == ["exponential"]:
+        return found
+    for word in words:
+        parse_duration(word)
+    return words if len(words) > 1 or not isinstance(found, str) else found
+
+
 def word_of(words: Collection[str]) -> Callable[[Any], str]:
     """Make the reader of one of these words."""
 

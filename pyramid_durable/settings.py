@@ -15,11 +15,11 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from .exceptions import InvalidJob, InvalidQueue, InvalidSetting
-from .references import UnknownName, import_name
 from .setting_values import (
     BROKER_OPTION,
     DURATION,
     QUEUES,
+    read_backoff,
     read_flag,
     read_limit,
     read_natural,
@@ -136,7 +136,11 @@ _SETTINGS: Final[dict[str, tuple[str, Callable[[Any], Any], str]]] = {
     "lease": ("lease", read_positive, DURATION),
     "shutdown_timeout": ("shutdown_timeout", read_span, DURATION),
     "max_attempts": ("max_attempts", read_natural, "a number from 1"),
-    "backoff": ("backoff", read_option, "a duration, several, or exponential"),
+    "backoff": (
+        "backoff",
+        read_backoff,
+        "a duration, several with spaces or commas between them, or exponential",
+    ),
     "poison_limit": ("poison_limit", read_natural, "a number from 1"),
     "unknown_grace": ("unknown_grace", read_span, DURATION),
     "max_args_size": ("max_args_size", read_size, "a size such as 16MB, 500KB or 65536"),
@@ -152,7 +156,7 @@ def read_settings(mapping: Mapping[str, Any], *, here: str | None = None) -> Set
     """Read an application's settings: the keys of ``mapping`` that begin with ``scheduler.``.
 
     ``here`` is the ini's folder, where the default store is put; without it ``mapping["here"]``,
-    else the current folder.
+    which is there where the application has merged ``global_config`` in, else the current folder.
 
     Raises InvalidSetting for a key that is unknown, a value that cannot be read, settings that
     contradict each other and one that is missing.
@@ -285,16 +289,6 @@ def _check(settings: Settings) -> None:
                 f"{PREFIX}secret is missing: {PREFIX}{name} = {value} carries what must be signed; "
                 "expected a long random text, the same for the web processes and the daemons"
             )
-
-
-def import_setting(key: str, name: str) -> Any:
-    """Import what the setting ``key`` names. Raises InvalidSetting where it leads nowhere."""
-    try:
-        return import_name(name)
-    except UnknownName as error:
-        raise InvalidSetting(
-            f"scheduler.{key}: {error}; expected a dotted name such as 'pkg.mod.name'"
-        ) from error
 
 
 def checked_queues(queues: Sequence[str] | None, configured: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -69,6 +70,14 @@ class Database:
     def masked_url(self) -> str:
         """The URL as it may be shown: without the password, which may stand in its query too."""
         return self.url.set(query={}).render_as_string(hide_password=True)
+
+    @property
+    def place(self) -> str:
+        """Where the store is: its masked URL, a file's path absolute."""
+        file = self.url.database
+        if self.url.get_backend_name() != "sqlite" or not file or file.startswith((":", "file:")):
+            return self.masked_url
+        return f"{self.url.drivername}:///{Path(file).absolute()}"
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pyramid_durable.daemon import Daemon
-from pyramid_durable.exceptions import DurableError, InvalidQueue, InvalidSetting, StoreUnavailable
+from pyramid_durable.exceptions import DurableError, InvalidQueue, StoreUnavailable
 from pyramid_durable.jobstore import DurableJobStore
 from pyramid_durable.records import STATES
 from tests.web.site import Rental
@@ -230,12 +230,6 @@ def test_an_outage_of_the_store_is_waited_out(started, monkeypatch, caplog):
 def test_a_store_class_of_the_applications_own(started):
     _, daemon = started(settings={"scheduler.jobstore.default.class": f"{__name__}.OwnStore"})
     assert isinstance(daemon._jobstore, OwnStore)
-
-
-def test_a_store_class_that_is_none_is_refused(bench):
-    one = bench(settings={"scheduler.jobstore.default.class": "tests.daemon.jobs.LateFee"})
-    with pytest.raises(InvalidSetting, match="no subclass"):
-        Daemon(one.scheduler.registry).start()
 
 
 class OwnStore(DurableJobStore):

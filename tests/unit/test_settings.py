@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pyramid_durable.exceptions import InvalidQueue, InvalidSetting
-from pyramid_durable.settings import Settings, checked_queues, import_setting, read_settings
+from pyramid_durable.setting_names import import_setting
+from pyramid_durable.settings import Settings, checked_queues, read_settings
 
 NEEDS_NOTHING = {"scheduler.combined": "true"}
 
@@ -151,6 +152,23 @@ def test_the_application_database_is_the_default_store() -> None:
     settings = read_settings({"sqlalchemy.url": "postgresql+psycopg://h/d", **NEEDS_NOTHING})
     assert settings.store_url == "postgresql+psycopg://h/d"
     assert settings.create is False
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("30", 30),
+        ("5m", "5m"),
+        ("30s 5m, 1h", ["30s", "5m", "1h"]),
+        ("1, 10", ["1", "10"]),
+        ("[1, 10]", [1, 10]),
+        ("exponential", "exponential"),
+    ],
+)
+def test_a_backoff_is_one_wait_or_several(text: str, read: object) -> None:
+    assert read_settings({"scheduler.backoff": text, **NEEDS_NOTHING}).backoff == read
+    with pytest.raises(InvalidSetting, match=r"scheduler\.backoff: .* expected a duration"):
+        read_settings({"scheduler.backoff": f"{text} slowly", **NEEDS_NOTHING})
 
 
 def test_the_default_store_is_beside_the_ini(tmp_path: Path) -> None:

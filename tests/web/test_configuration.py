@@ -58,6 +58,20 @@ def test_it_opens_nothing(config: Configurator, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) != []
 
 
+def test_the_first_use_logs_where_the_store_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As PasteDeploy calls an application: what it says of the ini's folder is not in the settings.
+    monkeypatch.chdir(tmp_path)
+    config = Configurator(settings={"scheduler.combined": "true"})
+    config.include("pyramid_durable")
+    app = config.make_wsgi_app()
+    with caplog.at_level("INFO", logger="pyramid_durable.scheduler"):
+        assert app.registry.scheduler.get_jobs() == []
+        assert app.registry.scheduler.get_jobs() == []
+    assert caplog.messages == [f"the store is sqlite:///{tmp_path}/scheduler.sqlite"]
+
+
 def test_it_may_be_included_by_name_in_the_settings_and_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 's.sqlite'}"
     config = Configurator(
@@ -115,7 +129,12 @@ def test_settings_may_change_where_each_directive_commits_itself(tmp_path: Path)
         ({"scheduler.jobstore.default.url": "jobs.sqlite"}, "scheduler.jobstore.default.url"),
         ({"scheduler.jobstore.default.url": "sqlite://"}, "a database in memory"),
         ({"scheduler.jobstore.default.url": "sqlite:///:memory:"}, "a database in memory"),
-        ({"scheduler.backoff": "slowly"}, "backoff"),
+        ({"scheduler.backoff": "slowly"}, "scheduler.backoff: 'slowly' cannot be read; expected"),
+        ({"scheduler.backoff": '{"bass": 1}'}, "scheduler.backoff: {'bass': 1} is no backoff"),
+        (
+            {"scheduler.jobstore.default.class": "tests.web.jobs.charge"},
+            "scheduler.jobstore.default.class: tests.web.jobs.charge is no subclass of",
+        ),
         ({"scheduler.serializer": "no.such.thing"}, "no.such.thing"),
         ({"scheduler.producer": "broker", "scheduler.secret": "s"}, "scheduler.producer"),
     ],
