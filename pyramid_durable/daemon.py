@@ -105,9 +105,11 @@ class Daemon:
         self._housekeeper.start()
         self._telling.daemon_started(self._name, self.queues)
         log.info(
-            "daemon started: queues %s, %d threads",
+            # Two processes that were meant to share a store may have found two.
+            "daemon started: queues %s, %d threads, store %s",
             " ".join(self.queues),
             self._threads,
+            store.place,
             extra={"action": "daemon_started", "incarnation": self._heart.incarnation},
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -39,8 +38,6 @@ from .setting_names import import_setting, import_store_class
 from .settings import Settings, read_settings
 from .store import Store
 from .times import utcnow
-
-log = logging.getLogger(__name__)
 
 
 class _Process:
@@ -142,8 +139,6 @@ class Scheduler(Facade, Listening):
             with process.lock:
                 if process.store is None:
                     process.store = self._make_store()
-                    # Two processes that were meant to share one may have found two.
-                    log.info("the store is %s", process.store.place, extra={"action": "store"})
         if not process.store_is_ready:
             # Outside of the lock: while the store is away every thread learns it for itself,
             # rather than one after the other.

@@ -286,12 +286,6 @@ def test_a_queue_that_is_not_configured_is_refused(tmp_path):
         assert "queue 'nope' is not among the configured ones" in made.log(name)
 
 
-def without_log(said):
-    """What a command said, without the lines that the ini has logged to stderr."""
-    lines = said.err.splitlines(keepends=True)
-    return said._replace(err="".join(line for line in lines if " INFO " not in line))
-
-
 def test_pjobs_shows_and_cancels(tmp_path, capsys):
     with site(tmp_path) as (made, _, scheduler):
         id = scheduler.add_date_job(nothing, "1h", name="an hour from now")
@@ -299,7 +293,7 @@ def test_pjobs_shows_and_cancels(tmp_path, capsys):
 
         def show(*arguments):
             code = pjobs.main([str(made.ini), *arguments])
-            return code, without_log(capsys.readouterr())
+            return code, capsys.readouterr()
 
         code, said = show("list")
         assert (code, id in said.out, "an hour from now" in said.out) == (0, True, True)
@@ -324,7 +318,7 @@ def shell(capsys):
 
     def call(made, *arguments):
         code = pjobs.main([str(made.ini), *arguments])
-        return code, without_log(capsys.readouterr())
+        return code, capsys.readouterr()
 
     return call
 

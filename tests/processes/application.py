@@ -26,7 +26,16 @@ from sqlalchemy.orm import sessionmaker
 
 from pyramid_durable import Retry, current_job, job
 from pyramid_durable.current import CurrentJob
-from pyramid_durable.exceptions import DuplicateJob
+from pyramid_durable.exceptions import DuplicateJob, InvalidSetting
+from pyramid_durable.jobstore import DurableJobStore
+
+
+class Unmade(DurableJobStore):
+    """A job store that turns out to be wrong when a daemon starts, and not before."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        raise InvalidSetting("this job store cannot be made")
+
 
 metadata = MetaData()
 ran = Table(

@@ -132,12 +132,12 @@ def test_a_store_that_cannot_be_reached_is_one_line(
 
 
 def test_a_child_that_cannot_start_ends_the_supervisor(tmp_path: Path) -> None:
-    # Only the child starts a daemon, so only there it is seen that this is no job store.
-    wrong = {"scheduler__jobstore__default__class": "tests.processes.application.nap"}
+    # Only the child starts a daemon, so only there it is seen that this one cannot be made.
+    wrong = {"scheduler__jobstore__default__class": "tests.processes.application.Unmade"}
     with deployed(tmp_path, APPLICATION, "sqlite", "embedded", **QUICK, **wrong) as made:
         name = made.start("pscheduler", "--processes", "2")
         assert made.processes[name].wait(60) == 1
         log = made.log(name)
-        assert "is no subclass of" in log
+        assert "this job store cannot be made" in log
         assert "ended with exit code 1 before it was at work" in log.splitlines()[-1]
         assert "Traceback" not in log

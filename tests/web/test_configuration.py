@@ -58,18 +58,18 @@ def test_it_opens_nothing(config: Configurator, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) != []
 
 
-def test_the_first_use_logs_where_the_store_is(
+def test_a_daemon_says_at_its_start_where_the_store_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # As PasteDeploy calls an application: what it says of the ini's folder is not in the settings.
     monkeypatch.chdir(tmp_path)
     config = Configurator(settings={"scheduler.combined": "true"})
     config.include("pyramid_durable")
-    app = config.make_wsgi_app()
-    with caplog.at_level("INFO", logger="pyramid_durable.scheduler"):
-        assert app.registry.scheduler.get_jobs() == []
-        assert app.registry.scheduler.get_jobs() == []
-    assert caplog.messages == [f"the store is sqlite:///{tmp_path}/scheduler.sqlite"]
+    scheduler = config.make_wsgi_app().registry.scheduler
+    with caplog.at_level("INFO", logger="pyramid_durable.daemon"):
+        scheduler.start()
+        scheduler.shutdown()
+    assert f"store sqlite:///{tmp_path}/scheduler.sqlite" in caplog.text
 
 
 def test_it_may_be_included_by_name_in_the_settings_and_again(tmp_path: Path) -> None:
