@@ -30,7 +30,7 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/pserve development.ini
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
