@@ -50,7 +50,7 @@ testing = [
     "psycopg2-binary>=2.9",
     *uwsgi,
     "pytest>=8.0",
-    "pytest-xdist>=3.7",
+    "pytest-xdist>=3.8",
     "WebTest>=3.0",
 ]
 docs = ["Sphinx>=7.0"]
