@@ -109,6 +109,10 @@ class DurableThreadExecutor(BaseExecutor):
             if worker.ident is not None and (wait or worker.run_now is None):
                 worker.join(None if wait else STOP_GRACE)
 
+    def submit_job(self, job: Run, run_times: list[datetime]) -> None:
+        """Take a run; how many a schedule may have is counted in the store, so not here."""
+        self._do_submit_job(job, run_times)
+
     def _do_submit_job(self, job: Run, run_times: list[datetime]) -> None:
         if job.claim.crashes >= SUSPECT_CRASHES:
             self._alone = job
@@ -178,7 +182,6 @@ class DurableThreadExecutor(BaseExecutor):
                 run = self._withdrawn.popleft()
             except IndexError:
                 break  # the daemon's stop takes claims back beside the loop
-            self._run_job_success(run.id, [])
             if run is self._alone:
                 self._alone = None
             claims.append(run.claim)
@@ -293,7 +296,8 @@ class DurableThreadExecutor(BaseExecutor):
         return come_back
 
     def _over(self, run: Run, events: Sequence[JobExecutionEvent]) -> None:
-        self._run_job_success(run.id, events)
+        for event in events:
+            self._scheduler._dispatch_event(event)
         if run is self._alone:
             self._alone = None
 

@@ -74,6 +74,9 @@ class Run(Job):
         self.name = claim.name or claim.func
         self.next_run_time = now
 
+    def _get_run_times(self, now: datetime) -> list[datetime]:
+        return [self.next_run_time]
+
 
 class View(Job):
     """A stored job or schedule, to be read: whatever changes it goes to the store and is refused."""

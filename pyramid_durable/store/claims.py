@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     literal_column,
     select,
     tuple_,
+    type_coerce,
     update,
 )
 from sqlalchemy.sql.dml import Update
@@ -23,8 +25,9 @@ from ..policies import claim_alone
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
 from .cancels import Cancels
 from .database import Database
+from .fencing import fence
 from .queues import is_active
-from .rows import CLAIM_NAMES, to_claim
+from .rows import CLAIM_NAMES, Options, to_claims
 from .schedules import Schedules
 from .settling import Settling, by_pause
 from .types import UtcDateTime
@@ -59,6 +62,9 @@ class Look:
 CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at", "started"))
 """The fields of a Claim that are columns; the others are the database's clock and ours to say."""
 
+_PLACE: Final = attrgetter("run_at", "id")
+"""The order of claims of one priority."""
+
 
 class Claims:
     """Claiming and giving back."""
@@ -71,7 +77,10 @@ class Claims:
         self._job = database.tables.job
         self._userdata = ScheduleUserdata(database)
         now = database.dialect.now().label("claimed_at")
-        columns = {name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS}
+        columns: dict[str, Any] = {
+            name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS
+        }
+        columns["options"] = type_coerce(columns["options"], Options())
         self._claimed = {
             started: [
                 {**columns, "claimed_at": now, "started": literal_column(str(int(started)))}[name]
@@ -204,9 +213,7 @@ class Claims:
                 if wanted > 0:
                     picked = self._pick(queue, priority, as_of, wanted)
                     rows = self._claim_rows(connection, owner, picked, started=started)
-                    found = [to_claim(row) for row in rows]
-                    found.sort(key=lambda claim: (claim.run_at, claim.id))
-                    claims.extend(found)
+                    claims.extend(sorted(rows, key=_PLACE))
         return claims
 
     def take_named(
@@ -233,7 +240,7 @@ class Claims:
             if self._db.dialect.skip_locked:
                 picked = picked.with_for_update(skip_locked=True, of=self._job)
             rows = self._claim_rows(connection, owner, picked, started=started)
-            claims = [*claims, *map(to_claim, rows)]
+            claims = [*claims, *rows]
         claims, twins = self._settle(connection, claims)
         self._put_off(connection, twins)
         if aside is not None:
@@ -275,17 +282,17 @@ class Claims:
 
     def _claim_rows(
         self, connection: Connection, owner: str, picked: Select[tuple[str]], *, started: bool
-    ) -> Sequence[Any]:
+    ) -> list[Claim]:
         c, claimed = self._job.c, self._claimed[started]
         claiming = self._claiming(owner, started=started)
         if self._db.dialect.update_returning:
             statement = claiming.where(self._db.dialect.among(c.id, picked))
-            return connection.execute(statement.returning(*claimed)).all()
+            return to_claims(connection.execute(statement.returning(*claimed)).all())
         ids = connection.execute(picked).scalars().all()
         if not ids:
             return []
         connection.execute(claiming.where(c.id.in_(ids)))
-        return connection.execute(select(*claimed).where(c.id.in_(ids))).all()
+        return to_claims(connection.execute(select(*claimed).where(c.id.in_(ids))).all())
 
     def _claiming(self, owner: str, *, started: bool) -> Update:
         return update(self._job).values(
@@ -338,7 +345,7 @@ class Claims:
         """Return what a daemon has claimed and not ended, as (id, claim_no)."""
         c = self._job.c
         question = select(c.id, c.claim_no).where(c.owner == owner)
-        return {(id, number) for id, number in connection.execute(question)}
+        return {(id, number) for id, number in connection.execute(question).all()}
 
     def release_owned(
         self, connection: Connection, owner: str, fences: Collection[tuple[str, int]]
@@ -358,10 +365,11 @@ class Claims:
         Its schedule gets it too, unless somebody has locked that: the job itself may have, in its
         own transaction. Then it gets it when the attempt ends.
         """
-        c, schedule = self._job.c, claim.schedule_id
+        schedule = claim.schedule_id
         carry = schedule is not None and self._userdata.hold(connection, [schedule], wait=False)
-        fence = (c.claim_no == claim.claim_no, c.owner == claim.owner)
-        statement = update(self._job).where(c.id == claim.id, *fence).values(userdata=userdata)
+        is_ours = fence(self._job, claim.claim_no, claim.owner)
+        ours = update(self._job).where(self._job.c.id == claim.id, *is_ours)
+        statement = ours.values(userdata=userdata)
         if connection.execute(statement).rowcount != 1:
             return False
         if carry and schedule is not None:

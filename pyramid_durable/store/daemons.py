@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, delete, exists, select, tuple_, update
 from ..records import CANCELLED, FAILED, SCHEDULED, Claim
 from .cancels import Cancels
 from .database import Database
+from .fencing import fence
 from .rows import ended_values, with_reason
 
 
@@ -209,8 +210,8 @@ class Daemons:
             values |= {"due_at": self._db.soon(), "started_at": None}
         else:
             values |= ended_values(state, self._db.soon())
-        fence = (self._job.c.claim_no == row.claim_no, self._job.c.owner == row.owner)
-        connection.execute(update(self._job).where(self._job.c.id == row.id, *fence).values(values))
+        is_its = fence(self._job, row.claim_no, row.owner)
+        connection.execute(update(self._job).where(self._job.c.id == row.id, *is_its).values(values))
         return Rescued(
             id=row.id,
             name=row.name,

@@ -110,6 +110,9 @@ class StoreDialect:
         returning = statement.returning(statement.table.c[0])
         return connection.execute(returning, row).first() is not None
 
+    same_sql: ClassVar[str] = "{} = {}"
+    """SQL for a comparison that no index is to serve."""
+
     def among(self, column: ColumnElement[Any], chosen: Select[Any]) -> ColumnElement[bool]:
         """Say that a column is among the rows chosen by a query that is to run once."""
         return column.in_(chosen)
@@ -170,6 +173,7 @@ class PostgreSQL(StoreDialect):
             return connect(params[READ_TIMEOUT], *args, **given)
 
     now_sql = "statement_timestamp()"
+    same_sql = "{} IS NOT DISTINCT FROM {}"
     after_sql = "statement_timestamp() + make_interval(secs => {seconds})"
 
     def now(self) -> ColumnElement[datetime]:

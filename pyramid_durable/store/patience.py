@@ -45,7 +45,14 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def connect(patience: float, *args: Any, **options: Any) -> PatientConnection:
-    """Connect as ``psycopg.connect`` does; connecting has its own limit, ``connect_timeout``."""
+    """Connect as ``psycopg.connect`` does; connecting has its own limit, ``connect_timeout``.
+
+    Times are read in the session's zone, which is UTC: a claim has three of them for each job.
+    """
     connection = PatientConnection.connect(*args, **options)
     connection.patience = patience
+    # By a statement: poolers take no options at the start of a session.
+    connection.autocommit = True
+    connection.execute("SET timezone TO 'UTC'")
+    connection.autocommit = False
     return connection

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
 
 from ..behaviors import BINDS_WAITING, KEY_OPTION
 from ..fingerprints import declaration_of
@@ -124,12 +126,22 @@ def schedule_values(spec: ScheduleSpec) -> dict[str, Any]:
     }
 
 
-def to_claim(row: Sequence[Any]) -> Claim:
-    """Make the value a daemon works with from the row it has just claimed, in the fields' order.
+class Options(TypeDecorator[Mapping[str, Any]]):
+    """The column of options, read as what ``dump_options`` wrote."""
 
-    ``options`` is the last of them, and the only one that is read rather than handed on.
+    impl = Text
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return load_options
+
+
+def to_claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
+    """Make the values a daemon works with from the rows it has just claimed, in the fields' order.
+
+    The columns' types have read everything: this is on the way of every job.
     """
-    return Claim._make((*row[:-1], load_options(row[-1])))
+    return [Claim._make(row) for row in rows]
 
 
 def to_stored_job(row: Row[Any]) -> StoredJob:

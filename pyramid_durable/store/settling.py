@@ -15,6 +15,7 @@ from ..behaviors import KEY_OPTION, LAST_ONLY, SETTLED
 from ..records import CANCELLED, RUNNING, SCHEDULED, Claim
 from .behaviors import last_name, once_name
 from .database import Database
+from .fencing import fence
 from .rows import ended_values, load_options, with_reason
 
 log = logging.getLogger(__name__)
@@ -166,10 +167,10 @@ class Settling:
         if not claims:
             return
         c = self._job.c
-        fence = (c.claim_no == bindparam("number"), c.owner == bindparam("whose"))
+        is_ours = fence(self._job, bindparam("number"), bindparam("whose"))
         values = ended_values(CANCELLED, self._db.soon())
         values |= {"owner": None, "started_at": None, "errors": bindparam("said")}
-        statement = update(self._job).where(c.id == bindparam("known"), *fence).values(values)
+        statement = update(self._job).where(c.id == bindparam("known"), *is_ours).values(values)
         changes: list[dict[str, Any]] = []
         for claim in claims:
             said = with_reason(claim.errors, reasons[claim.id])
