@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy
@@ -39,32 +40,25 @@ of a million rows is not slowed down. The last report is written in any case."""
 class Attempt:
     """One try at one job. The runner fills it in step by step."""
 
-    __slots__ = (
-        "_late_progress",
-        "_next_progress",
-        "_on_store",
-        "_saved_userdata",
-        "args",
-        "as_of",
-        "begun",
-        "claim",
-        "coroutine",
-        "current",
-        "dbsession",
-        "definition",
-        "delete_completed",
-        "guard",
-        "kwargs",
-        "manager",
-        "on_start",
-        "request",
-        "requests",
-        "result",
-        "scheduler",
-        "serializer",
-        "started_at",
-        "store",
-    )
+    # What a step fills in stands on the class until then: most of it is never touched.
+    begun = False
+    definition: Definition
+    store: Any = None
+    requests: JobRequests
+    request: Any = None
+    manager: TransactionManager = None
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+    current: CurrentJob | None = None
+    guard: Guard
+    serializer: Serializer
+    scheduler: Any
+    coroutine: Any = None
+    result: Any = None
+    _on_store = False
+    _next_progress = 0.0
+    _late_progress: Progress | None = None
+    _saved_userdata: str | None = None
 
     def __init__(
         self,
@@ -80,22 +74,6 @@ class Attempt:
         self.as_of = as_of
         self.delete_completed = delete_completed
         self.on_start = on_start
-        self.begun = False
-        self.definition: Definition
-        self.store: Any = None
-        self.requests: JobRequests
-        self.request: Any = None
-        self.manager: TransactionManager = None
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
-        self.current: CurrentJob | None = None
-        self.guard: Guard
-        self.coroutine: Any = None
-        self.result: Any = None
-        self._on_store = False
-        self._next_progress = 0.0
-        self._late_progress: Progress | None = None
-        self._saved_userdata: str | None = None
 
     def prepare(self, serializer: Serializer, scheduler: Any) -> CurrentJob:
         """Make what ``current_job()`` gives the job's code."""

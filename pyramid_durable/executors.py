@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -18,10 +19,13 @@ from apscheduler.executors.base import BaseExecutor
 from .outcomes import Outcome
 from .pacing import (
     BUFFERED_SECONDS,
+    FIRST_LOOK,
     LONG_RUNNING,
+    LONGEST_LOOK,
     LONGEST_WAIT,
     Pace,
     buffer_size,
+    needs_another,
     room,
 )
 from .policies import SUSPECT_CRASHES
@@ -60,6 +64,10 @@ class DurableThreadExecutor(BaseExecutor):
     Deques and lists are changed only by their atomic methods; a thread that finds nothing lies
     down on its own lock until a submitter, or another thread that saw more work, wakes it.
 
+    Where others work already, the one that was woken stands by at first, and one at a time does:
+    jobs that only compute are done soonest by a single thread, those that wait by all of them. It
+    looks every few milliseconds which it is.
+
     ``perform`` runs one claim, which waited so many seconds, and never raises. It may return None
     and have the job run elsewhere, after it has called its third argument for what to call when
     that has ended. ``may_start`` tells, by the monotonic clock, that the claim's lease is safely held.
@@ -81,9 +89,12 @@ class DurableThreadExecutor(BaseExecutor):
         self._withdrawn: deque[Run] = deque()
         self._elsewhere: dict[str, tuple[Run, float]] = {}
         self._idle: list[Worker] = []
+        self._standing_by = threading.Lock()
+        self._too_many = False
         self._workers = [Worker(self._work, number) for number in range(threads)]
         self._pace = Pace()
         self._measured = (0, 0.0)
+        self._crew = threads
         self._buffer = 0
         self._hungry = False
         self._alone: Run | None = None
@@ -117,8 +128,7 @@ class DurableThreadExecutor(BaseExecutor):
         if job.claim.crashes >= SUSPECT_CRASHES:
             self._alone = job
         (self._withdrawn if self._closed else self._waiting).append(job)
-        if self._idle:
-            self._wake()
+        self._call()
 
     # What the job store asks, from the loop's thread.
 
@@ -136,7 +146,11 @@ class DurableThreadExecutor(BaseExecutor):
         busy = [worker.since for worker in self._workers if worker.run_now is not None]
         stuck = sum(1 for since in busy if now - since > BUFFERED_SECONDS)
         self._measure()
-        self._buffer = buffer_size(self._pace, moving=len(self._workers) - stuck)
+        if self._waiting and busy:
+            # How many threads are worth it for jobs like these; else it stays what it was.
+            self._crew = len(busy)
+        moving = min(self._crew, len(self._workers) - stuck)
+        self._buffer = buffer_size(self._pace, moving=moving)
         idle = len(self._workers) - len(busy)
         return room(idle=idle, waiting=len(self._waiting), buffer=self._buffer)
 
@@ -157,9 +171,9 @@ class DurableThreadExecutor(BaseExecutor):
 
     @property
     def starting(self) -> int:
-        """How many more claims would start at once: one for each idle thread."""
-        idle = sum(1 for worker in self._workers if worker.run_now is None)
-        return max(0, idle - len(self._waiting))
+        """How many more claims would start at once: one, where no thread works. A second may wait
+        for the first."""
+        return int(not self._waiting and not self._busy())
 
     def take_back(self) -> list[Claim]:
         """The claims that are to be given back: overdue behind slow jobs, or refused."""
@@ -172,8 +186,7 @@ class DurableThreadExecutor(BaseExecutor):
             if run.taken_at > horizon:
                 # Only this thread appends, so the one put back is still the eldest.
                 self._waiting.appendleft(run)
-                if self._idle:
-                    self._wake()
+                self._call()
                 break
             self._withdrawn.append(run)
         claims: list[Claim] = []
@@ -188,7 +201,7 @@ class DurableThreadExecutor(BaseExecutor):
         return claims
 
     def _measure(self) -> None:
-        jobs = sum(worker.jobs for worker in self._workers)
+        jobs = self._jobs()
         seconds = sum(worker.seconds for worker in self._workers)
         jobs_before, seconds_before = self._measured
         self._pace = self._pace.after(jobs - jobs_before, seconds - seconds_before)
@@ -242,8 +255,8 @@ class DurableThreadExecutor(BaseExecutor):
                 now = self._clock()
             worker.since = now
             worker.run_now = run
-            if self._idle and self._waiting:
-                self._wake()
+            if self._waiting:
+                self._call()
             events = self._execute(run, now - run.taken_at)
             if events is not None:
                 self._over(run, events)
@@ -258,14 +271,14 @@ class DurableThreadExecutor(BaseExecutor):
     def _next(self, worker: Worker) -> Run | None:
         """The next run to execute; waits for one. None when the executor stops."""
         while True:
-            try:
-                return self._waiting.popleft()
-            except IndexError:
-                worker.run_now = None
+            if self._may_go_on(worker):
+                with suppress(IndexError):
+                    return self._waiting.popleft()
+            worker.run_now = None
             if self._stopping:
                 return None
             self._idle.append(worker)
-            if self._waiting or self._stopping:
+            if (self._waiting and not self._standing_by.locked()) or self._stopping:
                 # Something came between the look and lying down. If somebody has picked this
                 # thread to be woken meanwhile, that call is waited for.
                 try:
@@ -274,6 +287,49 @@ class DurableThreadExecutor(BaseExecutor):
                 except ValueError:
                     pass
             worker.parked.acquire()
+
+    def _may_go_on(self, worker: Worker) -> bool:
+        """Whether a thread is to take what waits. One that works is, unless there are too many."""
+        if worker.run_now is not None:
+            if not self._too_many:
+                return True
+            self._too_many = False
+            return False
+        if not self._busy():
+            return True
+        if not self._standing_by.acquire(blocking=False):
+            return False
+        try:
+            return self._stand_by()
+        finally:
+            self._standing_by.release()
+
+    def _stand_by(self) -> bool:
+        """Watch the threads that work while something waits; True when one more is worth it."""
+        pause = FIRST_LOOK
+        while self._waiting and not self._stopping:
+            jobs, since = self._jobs(), time.monotonic()
+            time.sleep(pause)
+            seconds = time.monotonic() - since
+            busy = self._busy()
+            if not busy or needs_another(
+                self._jobs() - jobs, seconds=seconds, late=seconds - pause
+            ):
+                return True
+            self._too_many = busy > 1
+            pause = min(pause * 2, LONGEST_LOOK)
+        return False
+
+    def _busy(self) -> int:
+        return sum(1 for worker in self._workers if worker.run_now is not None)
+
+    def _jobs(self) -> int:
+        return sum(worker.jobs for worker in self._workers)
+
+    def _call(self) -> None:
+        """See to it that what waits is watched, if not taken."""
+        if self._idle and not self._standing_by.locked():
+            self._wake()
 
     def _wake(self) -> None:
         try:

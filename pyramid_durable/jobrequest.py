@@ -88,14 +88,12 @@ class JobRequests:
         plain = type(request)
         kind = self._kinds.get(plain)
         extensions = self._extensions
-        if kind is None or (extensions and kind.properties != len(extensions.descriptors)):
-            # The first one; or a property was added while the application runs.
+        if kind is None or (extensions and kind.size != _size(extensions)):
+            # The first one; or something was added while the application runs.
             apply_request_extensions(request, extensions)
             kind = _Kind(request, self._dbsession, extensions)
-            self._kinds[plain] = self._kinds[kind.extended] = kind
+            self._kinds[plain] = self._kinds[type(request)] = self._kinds[kind.extended] = kind
         elif extensions:
-            for name, function in extensions.methods.items():
-                setattr(request, name, function.__get__(request, plain))
             request.__class__ = kind.extended
         return kind
 
@@ -103,10 +101,18 @@ class JobRequests:
 class _Kind:
     """What requests of one class have in common, once they are extended."""
 
-    __slots__ = ("evaluates_session", "extended", "has_tm", "properties")
+    __slots__ = ("evaluates_session", "extended", "has_tm", "size")
 
     def __init__(self, request: Any, dbsession: str, extensions: Any) -> None:
-        self.extended = type(request)
-        self.properties = len(extensions.descriptors) if extensions else 0
+        self.extended = extended = type(request)
+        if extensions:
+            self.size = _size(extensions)
+            # Pyramid binds the methods to each request, which from then on holds itself.
+            methods = {"__module__": extended.__module__, **extensions.methods}
+            self.extended = type(extended.__name__, (extended,), methods)
         self.has_tm = hasattr(self.extended, "tm")
         self.evaluates_session = is_evaluated(self.extended, dbsession)
+
+
+def _size(extensions: Any) -> tuple[int, int]:
+    return len(extensions.methods), len(extensions.descriptors)

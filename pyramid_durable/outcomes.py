@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .behaviors import KEY_OPTION, binds_success
 from .exceptions import BrokenJob, LostClaim, RemoteError
@@ -52,8 +51,7 @@ NOTES: Final = {
 thousand jobs a second a line for each would be most of the work."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one attempt ended.
 
     ``state`` is the job's, ``scheduled`` for another attempt. ``completion`` is None where nothing

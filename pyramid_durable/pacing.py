@@ -32,6 +32,18 @@ this one for itself. Where other jobs take longer, they go first for as long, an
 HUSH_LOOK: Final = 0.5
 """Seconds until a suspect is looked at again, while it is being made room for."""
 
+FIRST_LOOK: Final = 0.001
+LONGEST_LOOK: Final = 0.016
+"""Seconds until a thread that stands by looks whether it is needed: soon at first, since a job may
+have begun to wait for something, and less and less often while the others get on without it."""
+
+BRISK: Final = 1000.0
+"""Jobs a second. One thread that is faster than this is held up by Python itself, not by what its
+jobs wait for, as far as a thread that stands by is woken late."""
+
+PROMPT: Final = 0.001
+"""Seconds by which a thread that stands by may be woken late, and nobody needed the interpreter."""
+
 LONG_RUNNING: Final = 10.0
 """Seconds after which a job is not in a suspect's way, nor a suspect in that of others."""
 
@@ -72,6 +84,16 @@ class Pace:
             return self
         share = jobs / (jobs + REMEMBERED_JOBS)
         return Pace(seconds=self.seconds + share * (seconds / jobs - self.seconds))
+
+
+def needs_another(jobs: int, *, seconds: float, late: float) -> bool:
+    """Whether one more thread would start what waits sooner.
+
+    The others have ended so many jobs in these seconds, and who watched them was woken ``late``
+    seconds late. Python runs one thread at a time: where its time is used up, further threads only
+    take it from each other, and have it spent on changing from one to the next.
+    """
+    return late < PROMPT or jobs < BRISK * seconds
 
 
 def buffer_size(pace: Pace, *, moving: int) -> int:

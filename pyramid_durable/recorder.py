@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -231,8 +230,7 @@ class Recorder:
 
 def unwritable(completion: Completion) -> Completion:
     """What to store where the end of an attempt cannot be stored: that, and nothing of its texts."""
-    return replace(
-        completion,
+    return completion._replace(
         state=FAILED,
         due_at=None,
         delay=None,

@@ -124,15 +124,14 @@ class Claim(NamedTuple):
     options: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """How an attempt ended, as it goes into the store under the claim's fence.
 
     ``state`` is an ended state, or ``scheduled`` for another attempt: then at ``due_at``, or
     ``delay`` seconds after the database's clock. ``attempt`` is the number of attempts used up.
     ``delete`` removes the row instead (``delete_after``). ``carry_to`` is the schedule whose next run
     gets the userdata, where this attempt has changed it. ``once_key`` is the key under which a success
-    is kept for good (``RUN_ONCE``).
+    is kept for good (``RUN_ONCE``). A tuple, as a Claim is: every job that runs has one.
     """
 
     id: str

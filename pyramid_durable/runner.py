@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -252,7 +251,7 @@ class Runner:
             delete=attempt.delete_completed,
         )
         if commit(self._store, attempt.joined(), outcome.completion, attempt.manager):
-            return replace(outcome, completion=None)
+            return outcome._replace(completion=None)
         return outcome
 
     # What the steps need.
@@ -319,6 +318,8 @@ class Runner:
             return
         try:
             attempt.finish_progress()
+            # The two hold each other. Apart, all of an attempt is freed at once, not by a search.
+            attempt.current = None
             self._requests.close(attempt.request)
         except Exception:
             log.exception(

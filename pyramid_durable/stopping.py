@@ -125,7 +125,7 @@ class Guard:
         self._thread = 0
         self._timeout = timeout
         self._timeout_at = self._stop_at = math.inf
-        self._deliver: Callable[[type[Stop]], None] = self._raise_in_thread
+        self._deliver: Callable[[type[Stop]], None] | None = None  # in the thread
         self._raised: type[Stop] | None = None
         self._missed = False
 
@@ -205,27 +205,28 @@ class Guard:
             else:
                 assert self._timeout is not None
                 self._raised = _stop_class(JobTimeout, timeout_text(self._timeout))
-            self._deliver(self._raised)
+            (self._deliver or self._raise_in_thread)(self._raised)
 
     def _arm(self) -> None:
         self._thread = threading.get_ident()
-        with self._lock:
-            self._armed = True
-            if self._timeout is not None:
-                self._timeout_at = self._stopper.clock() + self._timeout
-            if self.due_at < math.inf:
+        self._armed = True
+        # Whoever asks it to stop says so first and looks then; so one of the two sees the other.
+        if self._timeout is not None or self._stop_at < math.inf:
+            with self._lock:
+                if self._timeout is not None:
+                    self._timeout_at = self._stopper.clock() + self._timeout
                 self._watched = True
                 self._stopper.watch(self)
 
     def _disarm(self) -> None:
+        was_armed, self._armed = self._armed, False
+        if not self._watched:
+            return  # and so nothing can have been raised; most jobs end here, without a lock
         with self._lock:
-            if self._armed:
-                if self._raised is not None:
-                    _set_exception(self._thread, None)
-                    self._missed = not self._raised.delivered
-                self._armed = False
-        if self._watched:
-            self._stopper.forget(self)
+            if was_armed and self._raised is not None:
+                _set_exception(self._thread, None)
+                self._missed = not self._raised.delivered
+        self._stopper.forget(self)
 
     def _raise_in_thread(self, raised: type[Stop]) -> None:
         _set_exception(self._thread, raised)

@@ -345,7 +345,8 @@ class Claims:
         """Return what a daemon has claimed and not ended, as (id, claim_no)."""
         c = self._job.c
         question = select(c.id, c.claim_no).where(c.owner == owner)
-        return {(id, number) for id, number in connection.execute(question).all()}
+        found: Sequence[Any] = connection.execute(question).all()
+        return {(id, number) for id, number in found}
 
     def release_owned(
         self, connection: Connection, owner: str, fences: Collection[tuple[str, int]]

@@ -36,7 +36,9 @@ class Completions:
         key = [c.id, c.claim_no]
         rows = [*key, c.owner, c.due_at, *(c[name] for name in WRITTEN), Column("delay", Double)]
         said = {name: f"v.{name}" for name in WRITTEN}
-        asked = f"SELECT 1 FROM {database.tables.cancel.fullname} AS asked WHERE asked.job_id = v.id"
+        asked = (
+            f"SELECT 1 FROM {database.tables.cancel.fullname} AS asked WHERE asked.job_id = v.id"
+        )
         # Whoever was asked to stop is not tried again. (A request that comes at this very moment
         # is found when the job is claimed.) Only batches with another attempt in them ask.
         again = f"v.state = '{SCHEDULED}'"
@@ -134,9 +136,7 @@ class Completions:
             connection.execute(delete(beside).where(beside.c.job_id == completion.id))
         return True
 
-    def _write_plain(
-        self, connection: Connection, completions: Sequence[Completion]
-    ) -> set[Fence]:
+    def _write_plain(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
         rows = [
             {"id": one.id, "claim_no": one.claim_no, "started_at": one.started_at}
             for one in completions
@@ -194,7 +194,8 @@ class Completions:
         values = {**values, "rows": dialect.document(rows)}
         if dialect.local_clock:
             values["now"] = dialect.moment(utcnow())
-        return {(id, number) for id, number in connection.execute(statement, values).all()}
+        written: Sequence[Any] = connection.execute(statement, values).all()
+        return {(id, number) for id, number in written}
 
     def _lock(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
         """Lock the rows that are still the claimants', and only these; return their fences."""
@@ -202,7 +203,7 @@ class Completions:
         fences = [(one.id, one.claim_no, one.owner) for one in completions]
         question = select(c.id, c.claim_no).where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
         question = self._db.dialect.by_primary_key(question, self._job)
-        found = connection.execute(question.with_for_update()).all()
+        found: Sequence[Any] = connection.execute(question.with_for_update()).all()
         return {(id, number) for id, number in found}
 
 

@@ -211,7 +211,9 @@ class Daemons:
         else:
             values |= ended_values(state, self._db.soon())
         is_its = fence(self._job, row.claim_no, row.owner)
-        connection.execute(update(self._job).where(self._job.c.id == row.id, *is_its).values(values))
+        connection.execute(
+            update(self._job).where(self._job.c.id == row.id, *is_its).values(values)
+        )
         return Rescued(
             id=row.id,
             name=row.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -23,7 +22,7 @@ def without_fence(cls: type[Completions]) -> None:
         for completion in completions:
             question = select(job.owner, job.claim_no).where(job.id == completion.id)
             row = connection.execute(question).one()
-            now_owned = replace(completion, owner=row.owner, claim_no=row.claim_no)
+            now_owned = completion._replace(owner=row.owner, claim_no=row.claim_no)
             fenced(self, connection, [now_owned])
         return {(completion.id, completion.claim_no) for completion in completions}
 

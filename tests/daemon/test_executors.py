@@ -72,7 +72,6 @@ def test_every_job_runs_once(bench):
     one.submit(*ids)
     eventually(lambda: len(one.scheduler.events) == 2000)
     assert sorted(one.started) == sorted(ids)
-    assert not one.executor._instances
 
 
 def test_all_threads_work_at_the_same_time(bench):
@@ -180,7 +179,6 @@ def test_claims_behind_slow_jobs_are_given_back(bench):
     one.finish("slow")
     eventually(one.idle)
     assert one.started == ["slow", "young"]
-    assert not one.executor._instances
 
 
 def test_nothing_starts_on_a_lease_that_is_not_held(bench):
@@ -243,3 +241,61 @@ def test_a_daemon_is_quiet_when_only_what_proved_harmless_runs(bench):
     assert not one.executor.is_quiet()
     one.clock.now += 11
     assert one.executor.is_quiet()
+
+
+class Watch:
+    """Stands for the judgement of a thread that stands by: says what it is told, and counts."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = 0
+
+    def __call__(self, jobs, *, seconds, late):
+        self.asked += 1
+        return self.answer
+
+
+def test_a_second_thread_stands_by_until_it_is_needed(bench, monkeypatch):
+    watch = Watch(False)
+    monkeypatch.setattr("pyramid_durable.executors.needs_another", watch)
+    one = bench(threads=3)
+    one.submit("a", "b", slow=True)
+    eventually(lambda: watch.asked >= 3)
+    assert one.running() == {"a"}
+    watch.answer = True
+    eventually(lambda: one.running() == {"a", "b"})
+
+
+def test_a_thread_too_many_leaves_what_waits_to_the_others(bench, monkeypatch):
+    watch = Watch(True)
+    monkeypatch.setattr("pyramid_durable.executors.needs_another", watch)
+    one = bench(threads=3)
+    one.submit("a", "b", slow=True)
+    eventually(lambda: one.running() == {"a", "b"})
+    watch.answer = False
+    one.submit("c", slow=True)
+    eventually(lambda: one.executor._too_many)
+    one.finish("a")
+    eventually(lambda: one.running() == {"b"})
+    asked = watch.asked
+    eventually(lambda: watch.asked >= asked + 3)
+    assert one.running() == {"b"}
+    one.finish("b")
+    eventually(lambda: one.running() == {"c"})
+
+
+def test_what_waits_when_the_last_thread_ends_its_job_is_taken(bench, monkeypatch):
+    monkeypatch.setattr("pyramid_durable.executors.needs_another", Watch(False))
+    one = bench(threads=2)
+    for number in range(200):
+        ids = [f"{number}-{each}" for each in range(5)]
+        one.submit(*ids)
+        eventually(lambda number=number: len(one.scheduler.events) == 5 * number + 5)
+
+
+def test_only_one_claim_starts_at_once(bench):
+    one = bench(threads=4)
+    assert one.executor.starting == 1
+    one.submit("a", slow=True)
+    eventually(lambda: one.running() == {"a"})
+    assert one.executor.starting == 0

@@ -1,4 +1,4 @@
-from pyramid_durable.pacing import LARGEST_BUFFER, Pace, buffer_size, room
+from pyramid_durable.pacing import LARGEST_BUFFER, Pace, buffer_size, needs_another, room
 
 
 def test_a_buffer_holds_a_tenth_of_a_second_of_work():
@@ -42,3 +42,16 @@ def test_a_pace_follows_what_is_measured():
     slow = fast.after(1, 10.0)
     assert fast.seconds < slow.seconds < 1.0
     assert fast.after(500, 5000.0).seconds > 5.0
+
+
+def test_jobs_that_wait_for_something_are_worth_another_thread():
+    assert needs_another(0, seconds=0.001, late=0.0001)
+    assert needs_another(20, seconds=0.01, late=0.0001)
+
+
+def test_slow_jobs_are_worth_another_thread_also_where_the_interpreter_is_busy():
+    assert needs_another(3, seconds=0.02, late=0.005)
+
+
+def test_quick_jobs_in_a_busy_interpreter_are_left_to_the_thread_that_has_them():
+    assert not needs_another(100, seconds=0.02, late=0.005)
