@@ -1,0 +1,137 @@
+"""A million other jobs: those that wait for the future, and those that have ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median, quantiles
+
+from sqlalchemy import select
+
+from pyramid_durable.times import utcnow
+
+from .. import measures
+from ..stand import Stand
+from . import filling, watching, work
+from .results import Options, Result
+
+CLAIMS = 30
+"""Claims of each size whose median is a round's figure."""
+
+
+def future(options: Options) -> Result:
+    """A million jobs of the future cost a daemon nothing."""
+    jobs = options.jobs or 20_000
+    result = _result("future", options, jobs)
+    result.settings["idle seconds"] = options.idle
+
+    def everything(made: Stand, name: str) -> None:
+        figures = claims(made) | life(made, jobs, options.idle)
+        result.add({f"{what}, {name}": value for what, value in figures.items()})
+
+    _paired(options, filling.fill_future, everything)
+    _compare(result, "drain, jobs a second", least=0.9)
+    for what in ("claim of 1, ms", "claim of 100, ms", "start, s", "latency p50, ms"):
+        _compare(result, what, most=1.2)
+    _compare(result, "latency p99, ms", most=1.5)
+    _compare(result, "memory, MB", most=1.05)
+    for name in ("empty", "full"):
+        idle = median(result.figures[f"idle, % of a core, {name}"])
+        result.at_most(f"idle CPU, {name},", 1, idle, " %")
+    return result
+
+
+def ended(options: Options) -> Result:
+    """A million ended jobs that are kept cost a drain nothing."""
+    jobs = options.jobs or 20_000
+    result = _result("ended", options, jobs)
+
+    def once(made: Stand, name: str) -> None:
+        made.start_daemons(1)
+        rate, ids = work.drain(made, jobs)
+        made.stop_daemons()
+        filling.remove(made, ids)
+        result.add({f"drain, jobs a second, {name}": rate})
+
+    _paired(options, filling.fill_ended, once)
+    _compare(result, "drain, jobs a second", least=0.9)
+    return result
+
+
+def _result(measure: str, options: Options, jobs: int) -> Result:
+    settings = {"rows": options.rows, "jobs": jobs, "rounds": options.rounds}
+    return Result(measure=measure, place=work.place(options.store), settings=settings)
+
+
+def _paired(
+    options: Options, fill: Callable[[Stand, int], None], measure: Callable[[Stand, str], None]
+) -> None:
+    """Measure on an empty store and on a full one, now this first, now that."""
+    with work.stand_for(options.store) as empty, work.stand_for(options.store) as full:
+        fill(full, options.rows)
+        pair = [(empty, "empty"), (full, "full")]
+        for _ in range(options.rounds):
+            for made, name in pair:
+                measure(made, name)
+            pair.reverse()
+
+
+def _compare(
+    result: Result, what: str, *, least: float | None = None, most: float | None = None
+) -> None:
+    found = result.ratio(f"{what}, full", f"{what}, empty")
+    name = f"{what.partition(',')[0]}, full to empty,"
+    if least is not None:
+        result.at_least(name, least, found)
+    if most is not None:
+        result.at_most(name, most, found)
+
+
+def claims(made: Stand) -> dict[str, float]:
+    """What a look and a claim take, from the question to the commit, where 100 jobs are due."""
+    store = made.scheduler.store
+    ids = work.add(made, 100)
+    figures = {}
+    for limit in (1, 100):
+        taken = []
+        for _ in range(CLAIMS):
+            start = time.perf_counter()
+            with store.read() as connection:
+                look = store.claims.look(connection, [work.QUEUE])
+            with store.begin() as connection:
+                found = store.claims.take(connection, "nobody", look, limit)
+            taken.append(time.perf_counter() - start)
+            assert len(found) == limit, len(found)
+            with store.begin() as connection:
+                assert store.claims.release(connection, found) == limit
+        figures[f"claim of {limit}, ms"] = median(taken) * 1000
+    filling.remove(made, ids)
+    return figures
+
+
+def life(made: Stand, jobs: int, idle: float) -> dict[str, float]:
+    """One daemon's: its start, single jobs, a time without any, and a drain."""
+    began = utcnow()
+    made.start_daemons(1)
+    daemon = made.scheduler.store.tables.daemon.c
+    with made.engine.connect() as connection:
+        started = connection.execute(select(daemon.started_at)).scalar_one()
+    late = measures.lateness(made)
+    cuts = quantiles(late.values(), n=100)
+    (process,) = made.daemons
+    before = watching.cpu_seconds(process.pid)
+    time.sleep(idle)
+    used = watching.cpu_seconds(process.pid) - before
+    rate, ids = work.drain(made, jobs)
+    memory = watching.memory(process.pid)
+    made.stop_daemons()
+    work.verified(made, list(late))
+    filling.remove(made, [*ids, *late])
+    return {
+        "start, s": (started - began).total_seconds(),
+        "latency p50, ms": cuts[49],
+        "latency p99, ms": cuts[98],
+        "idle, % of a core": used / idle * 100,
+        "drain, jobs a second": rate,
+        "memory, MB": memory,
+    }
