@@ -122,8 +122,9 @@ def life(made: Stand, jobs: int, idle: float) -> dict[str, float]:
     before = watching.cpu_seconds(process.pid)
     time.sleep(idle)
     used = watching.cpu_seconds(process.pid) - before
-    rate, ids = work.drain(made, jobs)
     memory = watching.memory(process.pid)
+    rate, ids = work.drain(made, jobs)
+    drained = watching.memory(process.pid)
     made.stop_daemons()
     work.verified(made, list(late))
     filling.remove(made, [*ids, *late])
@@ -134,4 +135,5 @@ def life(made: Stand, jobs: int, idle: float) -> dict[str, float]:
         "idle, % of a core": used / idle * 100,
         "drain, jobs a second": rate,
         "memory, MB": memory,
+        "memory after the drain, MB": drained,
     }

@@ -86,6 +86,9 @@ def _copy(made: Stand, id: str, rows: int, changes: Any) -> None:
         (found,) = connection.execute(select(func.count()).select_from(job)).one()
         assert found == rows // size * size, found
     tidy(made)
+    if made.engine.dialect.name == "postgresql":
+        # What was filled in is written to the disk now, not beside what is measured.
+        _alone(made, "CHECKPOINT")
 
 
 def remove(made: Stand, ids: Iterable[str]) -> None:
@@ -102,7 +105,10 @@ def tidy(made: Stand) -> None:
     """Bring the statistics up to date, as a server does by itself after a while."""
     statements = {"postgresql": "VACUUM ANALYZE {}", "sqlite": "ANALYZE {}"}
     statement = statements.get(made.engine.dialect.name, "ANALYZE TABLE {}")
-    table = made.scheduler.store.tables.job.name
+    _alone(made, statement.format(made.scheduler.store.tables.job.name))
+
+
+def _alone(made: Stand, statement: str) -> None:
+    """Execute what is no part of a transaction."""
     with made.engine.connect() as connection:
-        autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
-        autocommit.execute(text(statement.format(table)))
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(statement))
