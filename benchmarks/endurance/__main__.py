@@ -10,11 +10,14 @@ from pathlib import Path
 
 from .crowds import ended, future
 from .daemons import daemons
+from .memory import memory
+from .overload import overload
 from .results import Options, Result, print_result, write_results
+from .soak import soak
 from .work import BROKERS
 
 MEASURES: dict[str, Callable[[Options], Result]] = {
-    measure.__name__: measure for measure in (future, ended, daemons)
+    measure.__name__: measure for measure in (future, ended, daemons, memory, soak, overload)
 }
 
 
@@ -31,7 +34,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, help="jobs to run (the measure's own default)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (3)")
     parser.add_argument("--seconds", type=float, help="how long (the measure's own default)")
-    parser.add_argument("--rate", type=float, help="jobs a second (half of what was measured)")
+    parser.add_argument("--rate", type=float, help="jobs a second (the measure's own default)")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds without a job (30)")
     parser.add_argument("--daemons", type=int, help="how many (the measure's own default)")
     parser.add_argument("--json", type=Path, help="write the figures there too")

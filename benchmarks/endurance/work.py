@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,9 @@ from ..stand import Stand, stand, wait_for
 QUEUE = "default"
 PRIORITY = 5
 AT_A_TIME = 1000
+TICK = 0.05
+"""Seconds between two batches of jobs that are added steadily."""
+
 BROKERS = {"postgresql": "amqp", "mariadb": "redis", "sqlite": "embedded"}
 
 
@@ -61,7 +65,34 @@ def add(made: Stand, jobs: int, **spec: Any) -> list[str]:
     return [id for part in parts(specs) for id in made.scheduler.add_jobs(part)]
 
 
-def wait_until_idle(made: Stand) -> None:
+def add_steadily(
+    made: Stand,
+    rate: float,
+    seconds: float,
+    spec: Mapping[str, Any],
+    look: Callable[[], None],
+    every: float,
+) -> list[str]:
+    """Add jobs at this rate (a second) for so long, and look now and then; returns their ids.
+
+    Who falls behind makes up for it with larger batches.
+    """
+    ids: list[str] = []
+    looked = 0
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        if passed >= looked * every:
+            looked += 1
+            look()
+        ids += add(made, int(passed * rate) - len(ids), **spec)
+        next_tick = (passed // TICK + 1) * TICK
+        time.sleep(max(0.0, began + next_tick - time.monotonic()))
+    return ids
+
+
+def wait_until_idle(
+    made: Stand, meanwhile: Callable[[], None] = lambda: None, every: float = 0.1
+) -> None:
     """Wait until no job is due, claimed or running; two probes of indexes, in one snapshot."""
     store = made.scheduler.store
     c = store.tables.job.c
@@ -70,10 +101,11 @@ def wait_until_idle(made: Stand) -> None:
     question = select(or_(due, exists().where(c.owner.is_not(None))))
 
     def is_idle() -> bool:
+        meanwhile()
         with store.read() as connection:
             return not connection.execute(question).scalar_one()
 
-    wait_for("the jobs", is_idle, every=0.1)
+    wait_for("the jobs", is_idle, every=every)
 
 
 def verified(made: Stand, ids: Sequence[str]) -> Span:

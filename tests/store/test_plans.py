@@ -27,7 +27,7 @@ PAGES_A_JOB = 30
 """Pages that one statement may touch for each job of a batch: the row, its new version, and a
 descent of each index it enters. A walk over a million rows touches tens of thousands."""
 
-HELD = 500
+HELD = 300
 """Claims of one daemon: what a long row of short jobs makes it hold."""
 
 RESTING = 10_000
