@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median, quantiles
 
 from sqlalchemy import select
@@ -16,7 +16,12 @@ from . import filling, watching, work
 from .results import Options, Result
 
 CLAIMS = 30
-"""Claims of each size whose median is a round's figure."""
+"""Claims of each size whose median is a round's figure; those of the two stores alternate."""
+
+DUE = 100
+
+Stands = Mapping[str, Stand]
+"""The empty and the full one, by name, in the order to measure them in."""
 
 
 def future(options: Options) -> Result:
@@ -25,13 +30,15 @@ def future(options: Options) -> Result:
     result = _result("future", options, jobs)
     result.settings["idle seconds"] = options.idle
 
-    def everything(made: Stand, name: str) -> None:
-        figures = claims(made) | life(made, jobs, options.idle)
-        result.add({f"{what}, {name}": value for what, value in figures.items()})
+    def measure(stands: Stands) -> None:
+        result.add(claims(stands))
+        for name, made in stands.items():
+            figures = life(made, jobs, options.idle)
+            result.add({f"{what}, {name}": value for what, value in figures.items()})
 
-    _paired(options, filling.fill_future, everything)
+    _paired(options, filling.fill_future, measure)
     _compare(result, "drain, jobs a second", least=0.9)
-    for what in ("claim of 1, ms", "claim of 100, ms", "start, s", "latency p50, ms"):
+    for what in ("claim of 1, ms", f"claim of {DUE}, ms", "start, s", "latency p50, ms"):
         _compare(result, what, most=1.2)
     _compare(result, "latency p99, ms", most=1.5)
     _compare(result, "memory, MB", most=1.05)
@@ -46,14 +53,15 @@ def ended(options: Options) -> Result:
     jobs = options.jobs or 20_000
     result = _result("ended", options, jobs)
 
-    def once(made: Stand, name: str) -> None:
-        made.start_daemons(1)
-        rate, ids = work.drain(made, jobs)
-        made.stop_daemons()
-        filling.remove(made, ids)
-        result.add({f"drain, jobs a second, {name}": rate})
+    def measure(stands: Stands) -> None:
+        for name, made in stands.items():
+            made.start_daemons(1)
+            rate, ids = work.drain(made, jobs)
+            made.stop_daemons()
+            filling.remove(made, ids)
+            result.add({f"drain, jobs a second, {name}": rate})
 
-    _paired(options, filling.fill_ended, once)
+    _paired(options, filling.fill_ended, measure)
     _compare(result, "drain, jobs a second", least=0.9)
     return result
 
@@ -64,16 +72,15 @@ def _result(measure: str, options: Options, jobs: int) -> Result:
 
 
 def _paired(
-    options: Options, fill: Callable[[Stand, int], None], measure: Callable[[Stand, str], None]
+    options: Options, fill: Callable[[Stand, int], None], measure: Callable[[Stands], None]
 ) -> None:
     """Measure on an empty store and on a full one, now this first, now that."""
     with work.stand_for(options.store) as empty, work.stand_for(options.store) as full:
         fill(full, options.rows)
-        pair = [(empty, "empty"), (full, "full")]
+        stands = {"empty": empty, "full": full}
         for _ in range(options.rounds):
-            for made, name in pair:
-                measure(made, name)
-            pair.reverse()
+            measure(stands)
+            stands = dict(reversed(stands.items()))
 
 
 def _compare(
@@ -87,26 +94,35 @@ def _compare(
         result.at_most(name, most, found)
 
 
-def claims(made: Stand) -> dict[str, float]:
+def claims(stands: Stands) -> dict[str, float]:
     """What a look and a claim take, from the question to the commit, where 100 jobs are due."""
-    store = made.scheduler.store
-    ids = work.add(made, 100)
+    ids = {name: work.add(made, DUE) for name, made in stands.items()}
     figures = {}
-    for limit in (1, 100):
-        taken = []
+    for limit in (1, DUE):
+        taken: dict[str, list[float]] = {name: [] for name in stands}
         for _ in range(CLAIMS):
-            start = time.perf_counter()
-            with store.read() as connection:
-                look = store.claims.look(connection, [work.QUEUE])
-            with store.begin() as connection:
-                found = store.claims.take(connection, "nobody", look, limit)
-            taken.append(time.perf_counter() - start)
-            assert len(found) == limit, len(found)
-            with store.begin() as connection:
-                assert store.claims.release(connection, found) == limit
-        figures[f"claim of {limit}, ms"] = median(taken) * 1000
-    filling.remove(made, ids)
+            for name, made in stands.items():
+                taken[name].append(claim(made, limit))
+        for name, times in taken.items():
+            figures[f"claim of {limit}, ms, {name}"] = median(times) * 1000
+    for name, made in stands.items():
+        filling.remove(made, ids[name])
     return figures
+
+
+def claim(made: Stand, limit: int) -> float:
+    """Look and claim as a daemon does, and give back what was claimed; the first two in seconds."""
+    store = made.scheduler.store
+    start = time.perf_counter()
+    with store.read() as connection:
+        look = store.claims.look(connection, [work.QUEUE])
+    with store.begin() as connection:
+        found = store.claims.take(connection, "nobody", look, limit)
+    taken = time.perf_counter() - start
+    assert len(found) == limit, len(found)
+    with store.begin() as connection:
+        assert store.claims.release(connection, found) == limit
+    return taken
 
 
 def life(made: Stand, jobs: int, idle: float) -> dict[str, float]:
