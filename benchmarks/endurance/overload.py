@@ -26,9 +26,9 @@ FACTOR = 2.0
 BACKLOG = 1000
 """Jobs that have to wait when the producers stop; else it was no overload."""
 
-HONEST = 0.25
-"""Seconds by which the age that ``stats`` tells may be off: our own questions come before and
-after it, and meanwhile it changes."""
+HONEST = 0.05
+"""Seconds by which the age that ``stats`` tells may lie outside of what is possible, after what a
+question of our own said before it and another one after it."""
 
 
 def overload(options: Options) -> Result:
@@ -81,10 +81,11 @@ def sample(made: Stand) -> dict[str, float]:
             "waiting": float(connection.execute(waiting).scalar_one()),
             "unstarted": float(connection.execute(unstarted).scalar_one()),
         }
-    before = oldest(made)
+    began, before = time.monotonic(), oldest(made)
     told = made.scheduler.stats().queues[work.QUEUE].oldest_due or 0.0
-    after = oldest(made)
-    off = max(min(before, after) - told, told - max(before, after), 0.0)
+    after, spent = oldest(made), time.monotonic() - began
+    # The oldest one gets older with the clock, and younger only when it is claimed.
+    off = max(told - (before + spent), after - spent - told, 0.0)
     memory = sum(watching.memory(process.pid) for process in made.daemons)
     return {**found, "oldest": told, "off": off, "memory": memory, "at": time.monotonic()}
 
