@@ -5,6 +5,8 @@
 # make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
 # make features  writes docs/features.rst anew, from the names of the tests
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
+# make bench-endurance  millions of jobs, minutes of work (arguments: ARGS="future ended")
+# make endurance-page   writes their figures into docs/endurance.rst (arguments: ARGS="out.json")
 #
 # PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
 
@@ -16,7 +18,8 @@ OUTAGES := $(addprefix tests/processes/test_,store_outages.py half_open.py full_
 	broker_outages.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check outages chaos features bench format clean
+.PHONY: help demo test check outages chaos features bench bench-endurance \
+	endurance-page format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -51,6 +54,12 @@ features:
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-endurance: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.endurance $(or $(ARGS),all)
+
+endurance-page: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.endurance.page $(ARGS)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,188 @@
+"""What the hot paths send to the database: so many statements and commits, however many jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+import pytest
+from pyramid.config import Configurator
+from pyramid.scripting import prepare
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from pyramid_durable.heartbeat import Heartbeat
+from pyramid_durable.jobstore import DurableJobStore
+from pyramid_durable.records import Claim, Completion, JobSpec
+from pyramid_durable.scheduler import Scheduler
+from pyramid_durable.store import Store
+from tests.web.jobs import charge
+
+from .conftest import register
+from .wire import recorded
+
+Cost = tuple[int, int]
+"""Statements and commits. SQLite's BEGIN IMMEDIATE is a statement; the BEGIN of others is none."""
+
+COSTS: dict[str, dict[str, Cost]] = {
+    "add 1": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
+    "add 1000": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
+    "enqueue": {"sqlite": (1, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
+    "claim 1": {"sqlite": (4, 1), "postgresql": (4, 1), "mariadb": (5, 1)},
+    "claim 100": {"sqlite": (4, 1), "postgresql": (4, 1), "mariadb": (7, 1)},
+    "complete 1": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (2, 1)},
+    "complete 100": {"sqlite": (2, 1), "postgresql": (2, 1), "mariadb": (2, 1)},
+    "beat, idle": {"sqlite": (7, 2), "postgresql": (7, 2), "mariadb": (5, 2)},
+    "beat beside 1": {"sqlite": (8, 2), "postgresql": (8, 2), "mariadb": (6, 2)},
+    "beat beside 100": {"sqlite": (8, 2), "postgresql": (8, 2), "mariadb": (6, 2)},
+    "poll, idle": {"sqlite": (1, 0), "postgresql": (1, 0), "mariadb": (1, 0)},
+}
+"""What each costs, by the database."""
+
+MANY = 100
+THREADS = 10
+
+
+class Room:
+    """An executor with room for many jobs, a thread each for the first of them."""
+
+    waiting = 0
+    starting = THREADS
+
+    def room(self) -> int:
+        return MANY
+
+    def fed(self, *, full: bool) -> None:
+        """It does not matter."""
+
+    def take_back(self) -> list[Claim]:
+        return []
+
+    def is_quiet(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def database(made_store: Store) -> str:
+    name: str = made_store.url.get_backend_name()
+    return "mariadb" if name == "mysql" else name
+
+
+@pytest.fixture
+def scheduler(store: Store) -> Iterator[Scheduler]:
+    settings = {
+        "scheduler.jobstore.default.url": store.url.render_as_string(hide_password=False),
+        "scheduler.jobstore.default.prefix": store.prefix,
+        "scheduler.broker.url": "memory://",
+    }
+    config = Configurator(settings=settings)
+    config.include("pyramid_durable")
+    config.commit()
+    made: Scheduler = config.registry.scheduler
+    yield made
+    made.shutdown()
+    made.store.dispose()
+
+
+@contextmanager
+def costing(what: str, database: str, *engines: Engine) -> Iterator[None]:
+    """Check what goes over the wire meanwhile."""
+    with recorded(*engines) as wire:
+        yield
+    assert wire.cost == COSTS[what][database], f"{what}: {wire}"
+
+
+def claiming(store: Store) -> DurableJobStore:
+    return DurableJobStore(
+        store,
+        queues=["default"],
+        executor=Room(),
+        owner=lambda: "me",
+        held=lambda: True,
+        poll_interval=1.0,
+    )
+
+
+def end(claim: Claim) -> Completion:
+    return Completion(
+        id=claim.id,
+        owner="me",
+        claim_no=claim.claim_no,
+        state="succeeded",
+        attempt=1,
+        started_at=claim.claimed_at,
+    )
+
+
+def test_many_jobs_are_added_at_the_cost_of_one(scheduler: Scheduler, database: str) -> None:
+    for number in (1, 1000):
+        with costing(f"add {number}", database, scheduler.store.engine):
+            scheduler.add_jobs([{"func": charge}] * number)
+
+
+def test_a_job_of_a_transaction_is_one_statement_in_it(scheduler: Scheduler, database: str) -> None:
+    engine = create_engine(scheduler.store.url)
+    with Session(engine) as session, prepare(registry=scheduler.registry) as env:
+        request = env["request"]
+        request.dbsession = session
+        session.connection()
+        # It is asked once for an engine whose database it is on.
+        request.scheduler.add_async_job(charge)
+        session.commit()
+        session.connection()
+        with costing("enqueue", database, scheduler.store.engine, engine):
+            request.scheduler.add_async_job(charge)
+            session.commit()
+    engine.dispose()
+    with scheduler.store.read() as connection:
+        assert len(scheduler.store.jobs.list(connection)) == 2
+
+
+@pytest.mark.parametrize("number", [1, MANY])
+def test_many_jobs_are_claimed_and_completed_at_the_cost_of_one(
+    store: Store, spec: Callable[..., JobSpec], database: str, number: int
+) -> None:
+    register(store, "me")
+    with store.begin() as connection:
+        store.jobs.add(connection, [spec() for _ in range(number)])
+    with costing(f"claim {number}", database, store.engine):
+        claims = [run.claim for run in claiming(store).get_due_jobs(datetime.now(timezone.utc))]
+    assert len(claims) == number
+    with costing(f"complete {number}", database, store.engine), store.begin() as connection:
+        accepted = store.completions.write(connection, [end(claim) for claim in claims])
+    assert len(accepted) == number
+
+
+@pytest.mark.parametrize("number", [0, 1, MANY])
+def test_a_heartbeat_costs_the_same_beside_many_running_jobs(
+    store: Store, spec: Callable[..., JobSpec], database: str, number: int
+) -> None:
+    with store.begin() as connection:
+        store.jobs.add(connection, [spec() for _ in range(number)])
+    with store.read() as connection:
+        look = store.claims.look(connection, ["default"])
+    heart = Heartbeat(
+        store,
+        queues=["default"],
+        label=None,
+        interval=3600.0,
+        lease=3600.0,
+        poison_limit=3,
+        running=lambda: claims,
+        holding=lambda: {(claim.id, claim.claim_no) for claim in claims},
+    )
+    heart.start()
+    with store.begin() as connection:
+        claims = store.claims.take(connection, heart.incarnation, look, number)
+    assert len(claims) == number
+    with costing(f"beat beside {number}" if number else "beat, idle", database, store.engine):
+        heart.beat()
+    heart.stop()
+
+
+def test_an_idle_daemon_looks_with_one_statement_and_no_transaction(
+    store: Store, database: str
+) -> None:
+    with costing("poll, idle", database, store.engine):
+        assert claiming(store).get_due_jobs(datetime.now(timezone.utc)) == []
