@@ -71,9 +71,11 @@ class Bench:
             raise Failure(f"its setup ended with code {code}")
 
     @contextmanager
-    def producer(self) -> Iterator[Producer]:
-        """A process of its own that enqueues; it lives as long as the block."""
+    def producer(self, live: bool = False) -> Iterator[Producer]:
+        """A process of its own that enqueues, as long as the block lasts; ``live``: beside workers."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        if live and self.contender.runs_in_producer:
+            self._environ["BENCH_LIVE"] = "1"
         process = self._start(self._producer_command(), **pipes)
         try:
             yield Producer(process)
@@ -84,7 +86,9 @@ class Bench:
             _end(process, signal.SIGKILL)
 
     def start_workers(self) -> None:
-        """Start its two worker processes."""
+        """Start its two worker processes; the producer is the worker where it has to be."""
+        if "BENCH_LIVE" in self._environ:
+            return
         for program, *arguments in self.contender.workers(self.place):
             self._workers.append(self._start(self._command(program, *arguments)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def request(bench: Bench, jobs: int) -> Figures:
 
 def latency(bench: Bench, jobs: int) -> Figures:
     """From just before the call that enqueues (its commit is in it) to the start, workers idle."""
-    with bench.producer() as producer:
+    with bench.producer(live=True) as producer:
         _warm_up(bench, producer)
         asked = producer.ask("probe", first=WARM, count=jobs - WARM, pause=PAUSE)["asked"]
         bench.wait_for_all(jobs)
@@ -98,7 +99,7 @@ def latency(bench: Bench, jobs: int) -> Figures:
 
 def burst(bench: Bench, jobs: int) -> Figures:
     """All due at one instant, enqueued beforehand to idle workers; lateness of the start."""
-    with bench.producer() as producer:
+    with bench.producer(live=True) as producer:
         _warm_up(bench, producer)
         first, count = WARM, jobs - WARM
         # How long will that take? A tenth of it, due at once, tells.
@@ -108,7 +109,8 @@ def burst(bench: Bench, jobs: int) -> Figures:
         lead = (time.time() - begun) * 10 * 1.5 + LEAD
         bench.wait_until("run", bench.witness.ran, first + tenth)
         first, count = first + tenth, count - tenth
-        when = time.time() + lead
+        # Some know whole seconds only.
+        when = math.ceil(time.time() + lead)
         ended = producer.ask("at", first=first, count=count, when=when)["ended"]
         if ended > when:
             raise Failure(f"enqueueing took {ended - when:.0f} s longer than its first tenth told")
