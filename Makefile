@@ -5,6 +5,8 @@
 # make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
 # make features  writes docs/features.rst anew, from the names of the tests
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
+# make bench-peers  the same beside Celery and others, installed into .bench (arguments:
+#                   ARGS="--only ours,pgqueuer --rounds 2"; --docs writes the page)
 #
 # PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
 
@@ -16,7 +18,7 @@ OUTAGES := $(addprefix tests/processes/test_,store_outages.py half_open.py full_
 	broker_outages.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check outages chaos features bench format clean
+.PHONY: help demo test check outages chaos features bench bench-peers format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -52,12 +54,15 @@ features:
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp for each set of requirements: made anew when these files change, otherwise free.
 $(VENV)/.installed-%: setup.py pyproject.toml | $(BIN)/python

@@ -5,22 +5,47 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from ..stand import ROOT
 from . import report as reports
+from .chart import chart
 from .contender import Contender
-from .roster import every_contender
 from .environments import environment
+from .page import page
+from .place import check_redis
+from .roster import every_contender
 from .rounds import Run
 from .table import lines
 from .works import WORKS
+
+DOCS = ROOT / "docs"
+FIGURES = DOCS / "figures"
 
 
 def main() -> int:
     contenders = every_contender()
     options = _parse(contenders)
+    report = reports.read(options.read) if options.read else measure(contenders, options)
+    print("\n".join(lines(report, WORKS, contenders)))
+    if options.json:
+        reports.write(report, options.json)
+    if options.chart:
+        options.chart.write_text(chart(report, WORKS, contenders))
+    if options.docs:
+        reports.write(report, FIGURES / "peers.json")
+        (FIGURES / "peers.svg").write_text(chart(report, WORKS, contenders))
+        (DOCS / "peers.rst").write_text(page(report, WORKS, contenders))
+    return 0
+
+
+def measure(contenders: list[Contender], options: argparse.Namespace) -> reports.Report:
+    """Run all that was asked for."""
     chosen = [one for one in contenders if options.only is None or one.id in options.only]
     works = [one for one in WORKS if options.works is None or one.id in options.works]
+    if any(contender.redis for contender in chosen):
+        check_redis()
     for contender in chosen:
         environment(contender)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -28,17 +53,14 @@ def main() -> int:
     run.try_out()
     for number in range(options.rounds):
         run.round(number)
-    report = reports.report_of(run, options.rounds)
-    print("\n".join(lines(report, works, chosen)))
-    if options.json:
-        reports.write(report, options.json)
-    return 0
+    print(f"logs of what failed: {folder}" if any(folder.iterdir()) else "", file=sys.stderr)
+    return reports.report_of(run, options.rounds)
 
 
 def _parse(contenders: list[Contender]) -> argparse.Namespace:
     names = [contender.id for contender in contenders]
 
-    def several(known: list[str]) -> object:
+    def several(known: list[str]) -> Callable[[str], list[str]]:
         def split(text: str) -> list[str]:
             unknown = [name for name in text.split(",") if name not in known]
             if unknown:
@@ -62,6 +84,13 @@ def _parse(contenders: list[Contender]) -> argparse.Namespace:
         help="a contender that would take longer for a work is given fewer jobs (60)",
     )
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--chart", type=Path, help="write an SVG of them there")
+    parser.add_argument(
+        "--docs", action="store_true", help="write figures, chart and page into docs/"
+    )
+    parser.add_argument(
+        "--read", type=Path, help="measure nothing; show figures of an earlier --json"
+    )
     return parser.parse_args()
 
 

@@ -24,7 +24,8 @@ def environment(contender: Contender) -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"  installing {contender.library} into {folder} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
-        subprocess.run([*pip, "install", "--requirement", requirements], check=True)
+        python = str(folder / "bin" / "python")
+        install = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        subprocess.run([*install, "--requirement", str(requirements)], check=True)
         stamp.write_text(wanted)
     return folder / "bin"

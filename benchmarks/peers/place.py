@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from kombu import Connection
+from kombu.connection import Connection
 from redis import Redis
 from sqlalchemy import create_engine, make_url, text
 
@@ -36,7 +35,7 @@ class Place:
 
     @property
     def redis(self) -> str:
-        return re.sub(r"/\d*$", "", service_url("redis")) + f"/{REDIS_NUMBER}"
+        return redis_url()
 
     @property
     def amqp(self) -> str:
@@ -68,9 +67,7 @@ class Place:
 
 
 @contextmanager
-def empty_place(
-    folder: Path, database: str, redis: bool, queues: Sequence[str]
-) -> Iterator[Place]:
+def empty_place(folder: Path, database: str, redis: bool, queues: Sequence[str]) -> Iterator[Place]:
     """Make the services ready; remove afterwards what the contender left in them."""
     folder.mkdir(parents=True)
     name = f"bench_{uuid4().hex[:12]}"
@@ -115,11 +112,18 @@ def empty_redis(url: str) -> None:
         client.flushdb()
 
 
-def redis_holds(url: str) -> int:
-    """How many keys are there."""
-    with Redis.from_url(url) as client:
-        answer: Any = client.dbsize()
-        return int(answer)
+def redis_url() -> str:
+    return re.sub(r"/\d*$", "", service_url("redis")) + f"/{REDIS_NUMBER}"
+
+
+def check_redis() -> None:
+    """Raise SystemExit when the database that will be emptied is somebody's, or another run's."""
+    with Redis.from_url(redis_url()) as client:
+        if client.dbsize():
+            raise SystemExit(
+                f"Redis database {REDIS_NUMBER} is not empty, and would be emptied. If it is left over "
+                f"from a run that was killed: redis-cli -n {REDIS_NUMBER} flushdb"
+            )
 
 
 def _delete_queues(url: str, queues: list[str]) -> None:

@@ -85,6 +85,10 @@ class Run:
             return
         if work.by_rate:
             found.jobs = affordable(jobs, self._rates[contender.id] * self.most_seconds)
+            if found.jobs <= work.more_than(self.jobs):
+                reason = f"left out: too slow for more than {work.more_than(self.jobs):,} jobs"
+                found.failures.append(f"{reason} in {self.most_seconds:.0f} s")
+                return
         folder = self.folder / f"{contender.id}-{work.id}-{number + 1}"
         at = f"round {number + 1}: {work.id}: {contender.id}"
         try:

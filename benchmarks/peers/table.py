@@ -9,9 +9,7 @@ from .report import Figure, Report, figure_of
 from .works import Work
 
 
-def lines(
-    report: Report, works: Sequence[Work], contenders: Sequence[Contender]
-) -> Iterator[str]:
+def lines(report: Report, works: Sequence[Work], contenders: Sequence[Contender]) -> Iterator[str]:
     """Medians, least and most, and the ratio to ours, which is the first of the contenders."""
     yield "median (least - most), ratio of medians to ours"
     for work in works:

@@ -36,6 +36,8 @@ class Work:
     """How many jobs it takes, of the number asked for on the command line."""
     by_rate: bool = False
     """Its figures are jobs a second: more is better, and a slow contender may be given fewer jobs."""
+    more_than: Callable[[int], int] = lambda jobs: 0
+    """Jobs that another work has already; whoever cannot be given more is left out."""
     suits: Callable[[Contender], bool] = lambda contender: True
 
 
@@ -150,6 +152,15 @@ WORKS = [
         figures=RATE,
         measure=drain,
         jobs=lambda jobs: jobs,
+        by_rate=True,
+    ),
+    Work(
+        id="backlog",
+        about="ten times as many jobs waiting",
+        figures=RATE,
+        measure=drain,
+        jobs=lambda jobs: jobs * 10,
+        more_than=lambda jobs: jobs,
         by_rate=True,
     ),
     Work(

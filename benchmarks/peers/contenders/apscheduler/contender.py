@@ -22,9 +22,11 @@ CONTENDERS = [
         runs_in_producer=True,
         keeps="nothing",
         configured=(
-            "One process, since its FAQ says that a job store must not be shared; the default pool of 10 threads, "
-            "``SQLAlchemyJobStore``, ``misfire_grace_time=None``. For latency and burst the scheduler lives in the process "
-            "that adds jobs, for the same reason. A job leaves the store before it runs.",
+            (
+                "One process, since its FAQ says that a job store must not be shared; the default pool of 10 threads, "
+                "``SQLAlchemyJobStore``, ``misfire_grace_time=None``. For latency and burst the scheduler lives in the process "
+                "that adds jobs, for the same reason. A job leaves the store before it runs."
+            ),
         ),
     )
 ]

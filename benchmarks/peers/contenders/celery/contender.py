@@ -18,8 +18,10 @@ def results(place: Place) -> int:
 
 
 CONFIGURED = (
-    "One worker with two prefork processes. ``worker_prefetch_multiplier = 64`` for short tasks, from "
-    "*Optimizing*; ``--without-gossip --without-mingle``, and no events.",
+    (
+        "One worker with two prefork processes. ``worker_prefetch_multiplier = 64`` for short tasks, from "
+        "*Optimizing*; ``--without-gossip --without-mingle``, and no events."
+    ),
     "``task_acks_late = True``: a task survives the death of its worker, as everywhere else here.",
 )
 
@@ -40,7 +42,10 @@ CONTENDERS = [
         place="RabbitMQ",
         queues=("{queue}",),
         keeps="nothing",
-        configured=(*CONFIGURED, "``task_ignore_result = True``, from *Tasks*: *Tips and best practices*."),
+        configured=(
+            *CONFIGURED,
+            "``task_ignore_result = True``, from *Tasks*: *Tips and best practices*.",
+        ),
         environ={"BENCH_BROKER": "BENCH_AMQP"},
     ),
     _contender(
@@ -48,7 +53,10 @@ CONTENDERS = [
         place="Redis",
         redis=True,
         keeps="nothing",
-        configured=(*CONFIGURED, "``task_ignore_result = True``, from *Tasks*: *Tips and best practices*."),
+        configured=(
+            *CONFIGURED,
+            "``task_ignore_result = True``, from *Tasks*: *Tips and best practices*.",
+        ),
         environ={"BENCH_BROKER": "BENCH_REDIS"},
     ),
     _contender(

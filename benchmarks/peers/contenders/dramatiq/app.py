@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from benchmarks.peers import witness
 if os.environ["BENCH_BROKER"] == "redis":
     broker = RedisBroker(url=os.environ["BENCH_REDIS"])
 else:
-    # pika reads a path of one slash as a host without a name.
-    broker = RabbitmqBroker(url=os.environ["BENCH_AMQP"].replace("//", "/%2F").replace(":/%2F", "://"))
+    # pika takes the path behind the first slash for the virtual host's name, and quoted.
+    broker = RabbitmqBroker(url=re.sub("//$", "/%2F", os.environ["BENCH_AMQP"]))
 dramatiq.set_broker(broker)
 
 

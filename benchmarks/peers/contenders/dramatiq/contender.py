@@ -20,8 +20,10 @@ def _contender(**given: Any) -> Contender:
         workers=workers,
         keeps="nothing",
         configured=(
-            "One ``dramatiq --processes 2``, with its default of 8 threads each, prefetch and middleware. Messages "
-            "are acknowledged after the job, as it always does.",
+            (
+                "One ``dramatiq --processes 2``, with its default of 8 threads each, prefetch and middleware. Messages "
+                "are acknowledged after the job, as it always does."
+            ),
         ),
         **given,
     )
@@ -34,7 +36,5 @@ CONTENDERS = [
         queues=("{queue}", "{queue}.DQ", "{queue}.XQ"),
         environ={"BENCH_BROKER": "rabbitmq"},
     ),
-    _contender(
-        id="dramatiq-redis", place="Redis", redis=True, environ={"BENCH_BROKER": "redis"}
-    ),
+    _contender(id="dramatiq-redis", place="Redis", redis=True, environ={"BENCH_BROKER": "redis"}),
 ]

@@ -14,8 +14,10 @@ def workers(place: Place) -> list[Command]:
 
 
 CONFIGURED = (
-    "One ``huey_consumer`` with two workers of type ``process``, all else as it comes: the queue is polled every "
-    "0.1 s at first, what is due every second. ``--quiet``: no line in the log for each job.",
+    (
+        "One ``huey_consumer`` with two workers of type ``process``, all else as it comes: the queue is polled every "
+        "0.1 s at first, what is due every second. ``--quiet``: no line in the log for each job."
+    ),
 )
 
 

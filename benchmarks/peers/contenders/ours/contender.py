@@ -28,8 +28,10 @@ def _contender(**given: Any) -> Contender:
         bulk=True,
         requests=True,
         configured=(
-            "``pscheduler --processes 2``, all settings as they come. Every job has a Pyramid request and a "
-            "transaction of its own.",
+            (
+                "``pscheduler --processes 2``, all settings as they come. Every job has a Pyramid request and a "
+                "transaction of its own."
+            ),
         ),
         **given,
     )

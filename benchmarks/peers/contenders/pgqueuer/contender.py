@@ -38,10 +38,14 @@ def _contender(id: str, title: str, batch: int, why: str) -> Contender:
         bulk=True,
         configured=(
             f"``--batch-size {batch}``: {why}",
-            "Two ``pgq run``, each with one direct asyncpg connection: *Performance tuning* and *Drivers* "
-            "prefer it to a pool and to psycopg. uvloop, which it installs and uses.",
-            "``pgq autovac`` after ``pgq install``, from the same page's checklist. Durability ``durable``, the "
-            "default.",
+            (
+                "Two ``pgq run``, each with one direct asyncpg connection: *Performance tuning* and *Drivers* "
+                "prefer it to a pool and to psycopg. uvloop, which it installs and uses."
+            ),
+            (
+                "``pgq autovac`` after ``pgq install``, from the same page's checklist. Durability ``durable``, the "
+                "default."
+            ),
         ),
     )
 

@@ -30,8 +30,10 @@ CONTENDERS = [
         keeps="a row for every job",
         bulk=True,
         configured=(
-            f"Two ``procrastinate worker --concurrency {CONCURRENCY}`` with ``PsycopgConnector``, all else as it "
-            "comes: what is due is polled for every 5 seconds.",
+            (
+                f"Two ``procrastinate worker --concurrency {CONCURRENCY}`` with ``PsycopgConnector``, all else as it "
+                "comes: what is due is polled for every 5 seconds."
+            ),
         ),
     )
 ]

@@ -16,7 +16,7 @@ def workers(place: Place) -> list[Command]:
 def finished(place: Place) -> int:
     """Jobs in the registry of finished ones, where they stay for 500 seconds."""
     with Redis.from_url(place.redis) as client:
-        return int(client.zcard(f"rq:finished:{place.queue}"))  # type: ignore[arg-type]
+        return int(client.zcard(f"rq:finished:{place.queue}"))
 
 
 CONTENDERS = [
@@ -32,8 +32,10 @@ CONTENDERS = [
         keeps="every job for 500 seconds, in Redis",
         bulk=True,
         configured=(
-            "``rq worker-pool`` with two workers, each with RQ's scheduler. Every job in a fork of its own, the "
-            "default; the application is imported before, as *Workers*: *Performance notes* advises. ``--quiet``.",
+            (
+                "``rq worker-pool`` with two workers, each with RQ's scheduler. Every job in a fork of its own, the "
+                "default; the application is imported before, as *Workers*: *Performance notes* advises. ``--quiet``."
+            ),
         ),
     )
 ]

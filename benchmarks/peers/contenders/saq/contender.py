@@ -21,7 +21,7 @@ def finished(place: Place) -> int:
 def finished_in_redis(place: Place) -> int:
     """Jobs that are there and not incomplete."""
     with Redis.from_url(place.redis) as client:
-        incomplete = int(client.zcard(f"saq:{place.queue}:incomplete"))  # type: ignore[arg-type]
+        incomplete = int(client.zcard(f"saq:{place.queue}:incomplete"))
         if incomplete:
             return 0
         return sum(1 for _ in client.scan_iter(f"saq:job:{place.queue}:*", count=1000))
