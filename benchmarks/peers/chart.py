@@ -12,10 +12,10 @@ from .report import Figure, Report, figure_of
 from .table import number
 from .works import Work
 
-WIDTH = 860
-LEFT = 270
+WIDTH = 900
+LEFT = 310
 """Where bars begin, in pixels: the names stand before it."""
-RIGHT = 700
+RIGHT = 740
 ROW = 22
 BAR = 13
 GAP = 44

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 
 from .contender import Contender
 from .report import Report, figure_of
@@ -31,6 +32,11 @@ failed is shown as failed, also when only one of the rounds did. Medians, the le
 brackets; the ratio is to the first row.
 """
 
+IMAGE = """\
+.. image:: figures/peers.svg
+    :alt: Bars: the medians of the tables below
+"""
+
 CAVEATS = """\
 
 What the figures do not say
@@ -53,13 +59,13 @@ What the figures do not say
 def page(report: Report, works: Sequence[Work], contenders: Sequence[Contender]) -> str:
     """The page's text."""
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
-    measured = (
-        f"\nMeasured on {machine}; {report.rounds} round{'s' if report.rounds != 1 else ''}. A "
-        f"contender that would have taken longer than about {report.most_seconds:.0f} seconds for a work was "
-        f"given fewer jobs; the column says how many.\n\n.. image:: figures/peers.svg\n    :alt: "
-        "Bars: the medians of the tables below\n"
+    measured = fill(
+        f"Measured on {machine}; {report.rounds} round{'s' if report.rounds != 1 else ''}. A "
+        f"contender that would have taken longer than about {report.most_seconds:.0f} seconds for a work "
+        "was given fewer jobs; the column says how many.",
+        100,
     )
-    parts = [INTRODUCTION, measured]
+    parts = [INTRODUCTION, f"\n{measured}\n\n{IMAGE}"]
     for work in works:
         found = report.results.get(work.id, {})
         shown = [contender for contender in contenders if contender.id in found]
@@ -101,7 +107,8 @@ def table(report: Report, work: Work, shown: Sequence[Contender]) -> Iterator[st
 def cells(texts: Sequence[str]) -> str:
     """One row of a list table."""
     first, *others = texts
-    return f"    * - {first}\n" + "".join(f"      - {text}\n" for text in others)
+    lines = [f"    * - {first}", *(f"      - {text}" for text in others)]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def set_up(report: Report, contender: Contender) -> Iterator[str]:

@@ -15,6 +15,8 @@ def lines(report: Report, works: Sequence[Work], contenders: Sequence[Contender]
     for work in works:
         found = report.results.get(work.id, {})
         shown = [contender for contender in contenders if contender.id in found]
+        if not shown:
+            continue
         for name, unit in work.figures.items():
             yield f"\n{work.id}: {work.about}, {unit}"
             ours = figure_of(found["ours"], name) if "ours" in found else None

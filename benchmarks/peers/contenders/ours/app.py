@@ -12,17 +12,17 @@ from benchmarks.measures import enqueue_cost
 from benchmarks.stand import Stand
 
 
-def _stand() -> Stand:
+def _stand(migrate: bool = False) -> Stand:
     folder = Path(os.environ["BENCH_FOLDER"])
     broker = f"filesystem://{folder / 'broker'}"
     if "BENCH_BROKER" in os.environ:
         # The address is in the variable that this one names.
         broker = os.environ[os.environ["BENCH_BROKER"]]
-    return Stand(folder, os.environ["BENCH_DATABASE"], broker)
+    return Stand(folder, os.environ["BENCH_DATABASE"], broker, migrate)
 
 
 def setup() -> None:
-    _stand().close()
+    _stand(migrate=True).close()
 
 
 class App:

@@ -11,7 +11,7 @@ from ...place import Place
 
 
 def workers(place: Place) -> list[Command]:
-    return [["saq", f"{__package__}.app.settings", "--workers", "2"]]
+    return [["saq", f"{__package__}.app.settings"]] * 2
 
 
 def finished(place: Place) -> int:
@@ -34,7 +34,7 @@ def _contender(**given: Any) -> Contender:
         packages=("saq", "psycopg", "redis", "hiredis"),
         workers=workers,
         configured=(
-            "``saq --workers 2``, with its default concurrency of 10 and polling once a second for what is due.",
+            "Two ``saq``, with their default concurrency of 10 and polling once a second for what is due.",
         ),
         **given,
     )
