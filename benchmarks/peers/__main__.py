@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,8 @@ FIGURES = DOCS / "figures"
 
 
 def main() -> int:
+    # So that what was started is ended, and what was made is dropped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     contenders = every_contender()
     options = _parse(contenders)
     report = reports.read(options.read) if options.read else measure(contenders, options)
@@ -53,7 +56,10 @@ def measure(contenders: list[Contender], options: argparse.Namespace) -> reports
     run.try_out()
     for number in range(options.rounds):
         run.round(number)
-    print(f"logs of what failed: {folder}" if any(folder.iterdir()) else "", file=sys.stderr)
+    if any(folder.iterdir()):
+        print(f"  what failed left its logs in {folder}", file=sys.stderr)
+    else:
+        folder.rmdir()
     return reports.report_of(run, options.rounds)
 
 
