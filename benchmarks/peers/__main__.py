@@ -9,20 +9,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ..stand import ROOT
 from . import report as reports
 from .chart import chart
 from .contender import Contender
 from .environments import environment
-from .page import page
+from .page import FIGURES, documents
 from .place import check_redis
 from .roster import every_contender
 from .rounds import Run
 from .table import lines
 from .works import WORKS
-
-DOCS = ROOT / "docs"
-FIGURES = DOCS / "figures"
 
 
 def main() -> int:
@@ -37,9 +33,9 @@ def main() -> int:
     if options.chart:
         options.chart.write_text(chart(report, WORKS, contenders))
     if options.docs:
-        reports.write(report, FIGURES / "peers.json")
-        (FIGURES / "peers.svg").write_text(chart(report, WORKS, contenders))
-        (DOCS / "peers.rst").write_text(page(report, WORKS, contenders))
+        reports.write(report, FIGURES)
+        for path, text in documents(report).items():
+            path.write_text(text)
     return 0
 
 

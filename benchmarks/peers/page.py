@@ -1,14 +1,22 @@
-"""A run's results as docs/peers.rst."""
+"""A run's results as docs/peers.rst, with its chart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from textwrap import fill
 
+from ..stand import ROOT
+from .chart import chart
 from .contender import Contender
 from .report import Report, figure_of
-from .table import number, ratio
-from .works import Work
+from .roster import every_contender
+from .table import number, ratio, versions
+from .works import WORKS, Work
+
+PAGE = ROOT / "docs" / "peers.rst"
+FIGURES = ROOT / "docs" / "figures" / "peers.json"
+CHART = FIGURES.with_suffix(".svg")
 
 INTRODUCTION = """\
 .. Written by benchmarks/peers/page.py from figures/peers.json. To measure anew: make bench-peers ARGS=--docs.
@@ -30,6 +38,9 @@ A job notes its start and counts its runs in memory that all processes share. A 
 job has run, none twice, and the contender's own record, where it keeps one, shows all of them ended. What
 failed is shown as failed, also when only one of the rounds did. Medians, the least and the most of the rounds in
 brackets; the ratio is to the first row.
+
+Another contender is another folder in ``benchmarks/peers/contenders/``; ``benchmarks/peers/contender.py`` says
+what belongs in it.
 """
 
 IMAGE = """\
@@ -54,6 +65,12 @@ What the figures do not say
 - Two worker processes on few cores, which the databases and brokers share; more cores change the
   ratios.
 """
+
+
+def documents(report: Report) -> dict[Path, str]:
+    """What docs/ has of a run, besides its figures."""
+    contenders = every_contender()
+    return {PAGE: page(report, WORKS, contenders), CHART: chart(report, WORKS, contenders)}
 
 
 def page(report: Report, works: Sequence[Work], contenders: Sequence[Contender]) -> str:
@@ -113,7 +130,6 @@ def cells(texts: Sequence[str]) -> str:
 
 def set_up(report: Report, contender: Contender) -> Iterator[str]:
     """One contender's versions and configuration."""
-    versions = report.versions.get(contender.id, {})
-    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield f"**{contender.title}, {contender.place}**: {shown or 'not run'}\n\n"
+    shown = versions(report, contender) or "not run"
+    yield f"**{contender.title}, {contender.place}**: {shown}\n\n"
     yield "".join(f"- {text}\n" for text in contender.configured) + "\n"

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
 from kombu.connection import Connection
 from redis import Redis
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from ..stand import service_url
 
@@ -56,14 +57,15 @@ class Place:
     def witness(self) -> Path:
         return self.folder / "witness"
 
+    @cached_property
+    def engine(self) -> Engine:
+        """Kept, so that to ask is no more than a query."""
+        return create_engine(self.database)
+
     def ask(self, question: str) -> int:
         """The one number that answers a question to the database."""
-        engine = create_engine(self.database)
-        try:
-            with engine.connect() as connection:
-                return int(connection.execute(text(question)).scalar_one())
-        finally:
-            engine.dispose()
+        with self.engine.connect() as connection:
+            return int(connection.execute(text(question)).scalar_one())
 
 
 @contextmanager
@@ -78,6 +80,8 @@ def empty_place(folder: Path, database: str, redis: bool, queues: Sequence[str])
         try:
             yield place
         finally:
+            if database:
+                place.engine.dispose()
             if redis:
                 empty_redis(place.redis)
             if queues:

@@ -11,7 +11,8 @@ from .works import Work
 
 def lines(report: Report, works: Sequence[Work], contenders: Sequence[Contender]) -> Iterator[str]:
     """Medians, least and most, and the ratio to ours, which is the first of the contenders."""
-    yield "median (least - most), ratio of medians to ours"
+    machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
+    yield f"{machine}; {report.rounds} rounds: median (least - most), ratio of medians to ours"
     for work in works:
         found = report.results.get(work.id, {})
         shown = [contender for contender in contenders if contender.id in found]
@@ -28,6 +29,16 @@ def lines(report: Report, works: Sequence[Work], contenders: Sequence[Contender]
                     yield f"{label}  {result.failures[0]}"
                 else:
                     yield f"{label} {cell(figure):36} {ratio(figure, ours):>7}  {result.jobs:,} jobs"
+    yield "\nversions"
+    for contender in contenders:
+        if contender.id in report.versions:
+            yield f"  {contender.id:20} {versions(report, contender)}"
+
+
+def versions(report: Report, contender: Contender) -> str:
+    """What was installed, in words; empty where it was not run."""
+    found = report.versions.get(contender.id, {})
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def cell(figure: Figure) -> str:
