@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from . import report as reports
@@ -27,6 +28,8 @@ def main() -> int:
     contenders = every_contender()
     options = _parse(contenders)
     report = reports.read(options.read) if options.read else measure(contenders, options)
+    if options.note is not None:
+        report = replace(report, note=options.note)
     print("\n".join(lines(report, WORKS, contenders)))
     if options.json:
         reports.write(report, options.json)
@@ -85,6 +88,7 @@ def _parse(contenders: list[Contender]) -> argparse.Namespace:
         default=60,
         help="a contender that would take longer for a work is given fewer jobs (60)",
     )
+    parser.add_argument("--note", help="a sentence on the circumstances, for table and page")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--chart", type=Path, help="write an SVG of them there")
     parser.add_argument(

@@ -79,7 +79,7 @@ def page(report: Report, works: Sequence[Work], contenders: Sequence[Contender])
     measured = fill(
         f"Measured on {machine}; {report.rounds} round{'s' if report.rounds != 1 else ''}. A "
         f"contender that would have taken longer than about {report.most_seconds:.0f} seconds for a work "
-        "was given fewer jobs; the column says how many.",
+        f"was given fewer jobs; the column says how many. {report.note}",
         100,
     )
     parts = [INTRODUCTION, f"\n{measured}\n\n{IMAGE}"]

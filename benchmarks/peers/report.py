@@ -21,6 +21,8 @@ class Report:
     rounds: int
     jobs: int
     most_seconds: float
+    note: str = ""
+    """What else has to be known of the circumstances."""
 
 
 def report_of(run: Run, rounds: int) -> Report:

@@ -13,6 +13,8 @@ def lines(report: Report, works: Sequence[Work], contenders: Sequence[Contender]
     """Medians, least and most, and the ratio to ours, which is the first of the contenders."""
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     yield f"{machine}; {report.rounds} rounds: median (least - most), ratio of medians to ours"
+    if report.note:
+        yield report.note
     for work in works:
         found = report.results.get(work.id, {})
         shown = [contender for contender in contenders if contender.id in found]
