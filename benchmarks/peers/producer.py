@@ -16,8 +16,13 @@ from importlib import import_module, metadata
 from inspect import isawaitable
 from typing import Any, TextIO
 
+from .witness import witness
+
 BATCH = 1000
 """Jobs in one call of a contender's bulk API."""
+
+PATIENCE = 30.0
+"""Seconds that an idle worker may take for the start of one job."""
 
 Answer = dict[str, Any]
 
@@ -51,13 +56,20 @@ class Producing:
         return {"ended": time.time()}
 
     async def probe(self, first: int, count: int, pause: float) -> Answer:
-        """Enqueue one by one with pauses in seconds; when each was asked for, before the call."""
+        """Enqueue one by one; when each was asked for, before the call.
+
+        The next one follows ``pause`` seconds later, or when the last has started, if that is later.
+        """
         asked = []
         for number in range(first, first + count):
             asked.append(time.time())
             await done(self.app.enqueue(number))
-            # Not a wait for anything: the load is meant to be this thin.
+            end = time.monotonic() + PATIENCE
             time.sleep(pause)
+            while not witness().starts[number]:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"waited {PATIENCE:.0f} s for the start of job {number}")
+                time.sleep(pause)
         return {"asked": asked}
 
     async def request_cost(self) -> Answer:

@@ -16,7 +16,7 @@ Figures = dict[str, float]
 WARM = 50
 PROBES = 300
 PAUSE = 0.02
-"""Seconds between two probes: each finds the workers idle."""
+"""Seconds between two probes, or until the last has started: each finds the workers idle."""
 EARLY = 0.05
 """Seconds before its time at which a job counts as run too early; clocks are compared."""
 LEAD = 3.0
