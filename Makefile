@@ -7,6 +7,8 @@
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
 # make bench-endurance  millions of jobs, minutes of work (arguments: ARGS="future ended")
 # make endurance-page   writes their figures into docs/endurance.rst (arguments: ARGS="out.json")
+# make bench-peers  the same beside Celery and others, installed into .bench (arguments:
+#                   ARGS="--only ours,pgqueuer --rounds 2"; --docs writes the page)
 #
 # PYTHON chooses the interpreter of a new .venv (3.10 to 3.13).
 
@@ -19,7 +21,7 @@ OUTAGES := $(addprefix tests/processes/test_,store_outages.py half_open.py full_
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo test check outages chaos features bench bench-endurance \
-	endurance-page format clean
+	endurance-page bench-peers format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -61,12 +63,15 @@ bench-endurance: $(VENV)/.installed-dev
 endurance-page: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.endurance.page $(ARGS)
 
+bench-peers: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp for each set of requirements: made anew when these files change, otherwise free.
 $(VENV)/.installed-%: setup.py pyproject.toml | $(BIN)/python

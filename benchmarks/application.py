@@ -14,6 +14,8 @@ from sqlalchemy.orm import sessionmaker
 
 from pyramid_durable import job
 
+from .peers.witness import work
+
 metadata = MetaData()
 visit = Table("visit", metadata, Column("number", Integer))
 
@@ -21,6 +23,12 @@ visit = Table("visit", metadata, Column("number", Integer))
 @job
 def nothing() -> None:
     """The empty job: what remains is what the package costs."""
+
+
+@job
+def numbered(number: int) -> None:
+    """The job that all contenders run beside us."""
+    work(number)
 
 
 def page(request: Request) -> Response:

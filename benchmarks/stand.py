@@ -49,7 +49,7 @@ def wait_for(what: str, condition: Callable[[], Any], every: float = 0.02) -> An
 class Stand:
     """One store and one broker, with the application loaded in this process as the producer."""
 
-    def __init__(self, folder: Path, store_url: str, broker_url: str) -> None:
+    def __init__(self, folder: Path, store_url: str, broker_url: str, migrate: bool = True) -> None:
         self.ini = folder / "bench.ini"
         settings = {
             "use": "call:benchmarks.application:main",
@@ -58,7 +58,8 @@ class Stand:
         }
         lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings.items())
         self.ini.write_text(f"[app:main]\n{lines}\n")
-        self.run("--migrate")
+        if migrate:
+            self.run("--migrate")
         self.app = get_app(str(self.ini))
         self.scheduler = self.app.registry.scheduler
         self.engine = self.app.registry.dbengine

@@ -164,7 +164,7 @@ def test_transactions_held_over_an_await_do_not_stop_the_loop(started):
 def test_what_is_cut_off_leaves_no_transaction_open(started):
     one, daemon = started()
     one.scheduler.add_async_job(async_work.hold, args=["blue", 30])
-    eventually(lambda: one.job.state == "running")
+    eventually(daemon._runner.running)
     assert not daemon.stop(0.2)
     assert one.site.engine.pool.checkedout() == 0
     assert daemon._runner._running == {}

@@ -227,12 +227,6 @@ def take_many(store: Store, spec: Callable[..., JobSpec], owner: str) -> list[Cl
     return claims
 
 
-STALE = pytest.mark.xfail(
-    reason="statistics of a store at rest make PostgreSQL take the owner's index for the id's",
-)
-
-
-@STALE
 @pytest.mark.parametrize("number", [1, BATCH])
 def test_ends_are_written_by_their_ids_beside_many_claims(
     resting_store: Store, spec: Callable[..., JobSpec], number: int
@@ -259,7 +253,6 @@ def test_what_a_daemon_holds_is_told_by_the_owners_index(
         check_plans(store, work, HELD * PAGES_A_JOB)
 
 
-@STALE
 def test_a_rescue_frees_each_job_by_its_id(
     resting_store: Store, spec: Callable[..., JobSpec]
 ) -> None:
