@@ -15,12 +15,12 @@ import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
-from transaction import TransactionManager
 
 from .completing import JobSession, joined_session
 from .current import CurrentJob
 from .definitions import Definition
 from .exceptions import BrokenJob, DuplicateJob, InvalidJob, JobTimeout, LostClaim, StoreUnavailable
+from .job_transaction import JobTransactionManager
 from .jobrequest import JobRequests
 from .records import Claim, Progress
 from .references import import_name
@@ -46,7 +46,7 @@ class Attempt:
     store: Any = None
     requests: JobRequests
     request: Any = None
-    manager: TransactionManager = None
+    manager: JobTransactionManager
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = MappingProxyType({})
     current: CurrentJob | None = None

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
-from transaction import TransactionManager
 from transaction.interfaces import IDataManager, NoTransaction
 from zope.interface import implementer
 from zope.sqlalchemy.datamanager import STATUS_READONLY
 
 from .exceptions import LostClaim
+from .job_transaction import JobTransactionManager
 from .joining import StoreSessionManager
 from .records import Completion
 from .sessions import bind_of, zope_listener
@@ -52,7 +52,7 @@ class JobSession:
 
 
 def joined_session(
-    store: Any, session: Session | None, manager: TransactionManager
+    store: Any, session: Session | None, manager: JobTransactionManager
 ) -> JobSession | None:
     """The session that a job has used.
 
@@ -64,6 +64,8 @@ def joined_session(
         used = _of_the_request(store, session)
         if used.on_store:
             return used
+    if manager.is_untouched:
+        return used
     try:
         resources = manager.get()._resources  # the only place that knows who takes part
     except NoTransaction:
@@ -80,7 +82,7 @@ def commit(
     store: Any,
     joined: JobSession | None,
     completion: Completion | None,
-    manager: TransactionManager,
+    manager: JobTransactionManager,
 ) -> bool:
     """Commit what a job has done; True where its completion was committed with it.
 
@@ -90,11 +92,12 @@ def commit(
     if joined is not None and (joined.on_store or joined.commits):
         end = SessionEnd(store, joined, completion if part_of_it else None, manager)
         _transaction_of(manager).join(end)
-    _transaction_of(manager).commit()
+    if not manager.is_untouched:
+        _transaction_of(manager).commit()
     return part_of_it
 
 
-def _transaction_of(manager: TransactionManager) -> Any:
+def _transaction_of(manager: JobTransactionManager) -> Any:
     """The transaction to commit; a new one where the job has ended its own by itself."""
     try:
         return manager.get()

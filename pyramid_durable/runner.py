@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
-from transaction import TransactionManager
 from transaction.interfaces import NoTransaction
 
 from .attempt import Attempt, call, invoke, load_entity
@@ -20,6 +19,7 @@ from .current import use_job
 from .exceptions import BrokenJob, InvalidSetting, UnknownFunction
 from .interfaces import IScheduler
 from .interruptions import interruption
+from .job_transaction import JobTransactionManager
 from .jobrequest import JobRequests
 from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_late
 from .records import SCHEDULED, Claim
@@ -203,9 +203,9 @@ class Runner:
 
     def _open(self, attempt: Attempt) -> None:
         attempt.store, attempt.requests = self._store, self._requests
-        attempt.manager = TransactionManager(explicit=True)
+        attempt.manager = JobTransactionManager()
         attempt.request = self._requests.open(attempt.manager)
-        attempt.manager.begin()
+        attempt.manager.open()
 
     def _decode(self, attempt: Attempt) -> None:
         claim, request, name = attempt.claim, attempt.request, self._settings.dbsession
@@ -289,7 +289,7 @@ class Runner:
     def _undo(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Roll back what the job did, and decide how it goes on."""
         on_store = attempt.is_on_store()
-        if attempt.manager is not None:
+        if attempt.request is not None:
             try:
                 attempt.manager.abort()
             except NoTransaction:

@@ -1,0 +1,72 @@
+import pytest
+import transaction
+from transaction.interfaces import AlreadyInTransaction, NoTransaction
+
+from pyramid_durable.job_transaction import JobTransactionManager
+
+
+@pytest.fixture
+def manager():
+    made = JobTransactionManager()
+    made.open()
+    return made
+
+
+class Synch:
+    def __init__(self):
+        self.heard = []
+
+    def newTransaction(self, txn):  # noqa: N802 - the interface's word
+        self.heard.append("new")
+
+    def beforeCompletion(self, txn):  # noqa: N802
+        self.heard.append("before")
+
+    def afterCompletion(self, txn):  # noqa: N802
+        self.heard.append("after")
+
+
+def test_whoever_asks_gets_the_one_transaction(manager):
+    assert manager.is_untouched
+    txn = manager.get()
+    assert manager.get() is txn
+    assert not manager.is_untouched
+    assert not manager.isDoomed()
+    manager.commit()
+    with pytest.raises(NoTransaction):
+        manager.get()
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_it_is_in_a_transaction_like_any_explicit_manager(manager, touched):
+    if touched:
+        manager.get()
+    with pytest.raises(AlreadyInTransaction):
+        manager.begin()
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+@pytest.mark.parametrize("touched", [False, True])
+def test_after_its_end_there_is_none_until_one_is_begun(manager, touched, end):
+    if touched:
+        manager.get()
+    getattr(manager, end)()
+    assert not manager.is_untouched
+    for call in (manager.get, manager.commit, manager.abort):
+        with pytest.raises(NoTransaction):
+            call()
+    txn = manager.begin()
+    assert manager.get() is txn
+
+
+def test_doom_counts_although_nobody_had_asked_before(manager):
+    manager.doom()
+    with pytest.raises(transaction.interfaces.DoomedTransaction):
+        manager.commit()
+
+
+def test_a_synchronizer_hears_of_the_whole_transaction(manager):
+    synch = Synch()
+    manager.registerSynch(synch)
+    manager.commit()
+    assert synch.heard == ["new", "before", "after"]
