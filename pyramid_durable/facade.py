@@ -12,7 +12,7 @@ from .exceptions import DurableError, InvalidJob, InvalidQueue
 from .interfaces import IRunDue
 from .looking import Looking
 from .patterns import Batch
-from .placing import place
+from .placing import place, place_one
 from .records import ASYNC, CRON, INTERVAL, JobInfo, JobSpec
 from .times import parse_date, utcnow
 
@@ -199,8 +199,7 @@ class Facade(Looking, Changing):
         return done
 
     def _add(self, job: JobSpec) -> str:
-        with self._scheduler.outbox(self._request()) as outbox:
-            place(self._scheduler, self._request(), outbox, (job,))
+        place_one(self._scheduler, self._request(), job)
         return job.id
 
     def _add_schedule(

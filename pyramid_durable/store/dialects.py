@@ -140,6 +140,9 @@ class StoreDialect:
     def plan_by_index(self, connection: Connection) -> None:
         """Keep this transaction's statements to the indexes, whatever the statistics say."""
 
+    commits_alone: ClassVar[bool] = False
+    """Whether it costs no question to let a single statement be a transaction by itself."""
+
     locks_exactly: ClassVar[bool] = True
     """Whether a locked row is one that somebody has chosen. MariaDB locks, for a moment, whatever
     a statement looks at; so one that is locked there may be nobody's."""
@@ -156,6 +159,7 @@ class StoreDialect:
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
+    commits_alone = True
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         options = super().engine_options(url)
@@ -171,13 +175,9 @@ class PostgreSQL(StoreDialect):
         leave_standby(engine)
         if engine.dialect.driver != "psycopg":
             return
+        from .patience import make_patient  # only where this driver is installed
 
-        @event.listens_for(engine, "do_connect")
-        def connect(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
-            from .patience import connect  # only where this driver is installed
-
-            given = {name: one for name, one in params.items() if name != READ_TIMEOUT}
-            return connect(params[READ_TIMEOUT], *args, **given)
+        make_patient(engine)
 
     now_sql = "statement_timestamp()"
     after_sql = "statement_timestamp() + make_interval(secs => {seconds})"

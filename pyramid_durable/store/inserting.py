@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Column, Connection, Double, Integer
+from sqlalchemy import Column, Connection, CursorResult, Double, Integer
 from sqlalchemy.exc import IntegrityError
 
 from ..behaviors import KEY_OPTION
@@ -39,24 +39,19 @@ _KIND: Final = {
 }
 """The fields of a JobSpec that many jobs have in common, and their columns."""
 
-_OWN: Final = {
-    "run_at": "run_at",
-    "delay": "delay",
-    "userdata": "userdata",
-    "schedule_id": "schedule_id",
-    "fire_at": "fire_at",
-    "waiting_key": "waiting_key",
-}
-"""The fields that a job seldom has; each has an id and a payload."""
+_SELDOM: Final = ("run_at", "delay", "userdata", "schedule_id", "fire_at", "waiting_key")
+"""The fields that few jobs have, and their columns; each has an id and a payload."""
+
+_OWN: Final = ("id", "payload", "userdata", "schedule_id", "fire_at", "waiting_key", "equal_key")
+_NONE: Final = dict.fromkeys((*_KIND.values(), *_OWN, *_SELDOM, "claim_no"))
 
 _FIRST, _OPTIONS, _REST = (JobSpec._fields.index(name) for name in ("func", "options", "run_at"))
 _PLAIN: Final = tuple(JobSpec._field_defaults[name] for name in JobSpec._fields[_REST:])
 
 
 class _Part(NamedTuple):
-    """What one statement takes: jobs, their rows, and what they have in common, by kind."""
+    """What one statement takes: what each job has for itself, and what they have in common."""
 
-    specs: list[JobSpec]
     rows: list[dict[str, Any]]
     kinds: list[dict[str, Any]]
 
@@ -66,39 +61,50 @@ class JobInsert:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        sql = self._sql()
-        self._all = PlainStatement(sql)
-        self._new = PlainStatement(f"{sql} WHERE true ON CONFLICT DO NOTHING RETURNING id")
+        values, selected = self._sql(":{0}".format), self._sql(_of_documents)
+        one, many = (
+            "INSERT INTO {0} VALUES ({1})",
+            f"INSERT INTO {{0}} SELECT {{1}} FROM {self._documents()}",
+        )
+        passing = " ON CONFLICT DO NOTHING RETURNING id"
+        self._one = PlainStatement(one.format(*values))
+        self._one_new = PlainStatement(one.format(*values) + passing)
+        self._many = PlainStatement(many.format(*selected))
+        self._many_new = PlainStatement(many.format(*selected) + " WHERE true" + passing)
 
-    def _sql(self) -> str:
-        """Its times are SQL's, or come with the rows."""
+    def _sql(self, value: Callable[[str], str]) -> tuple[str, str]:
+        """The table with its columns, and what is put into them: values that come with the
+        statement, or the database's clock."""
         dialect, table = self._db.dialect, self._db.tables.job
-        own = ("id", "payload", "userdata", "schedule_id", "fire_at", "waiting_key", "equal_key")
-        delay: Column[float] = Column("delay", Double)
-        kind_no: Column[int] = Column("kind_no", Integer)
-        rows = dialect.table_of_rows(
-            [*(table.c[name] for name in own), table.c.run_at, table.c.claim_no, delay, kind_no]
-        )
-        kinds = dialect.table_of_rows(
-            [Column("no", Integer), *(table.c[name] for name in _KIND.values())], "k", "kinds"
-        )
-        names = ", ".join((*own, *_KIND.values()))
-        values = ", ".join((*(f"v.{name}" for name in own), *(f"k.{n}" for n in _KIND.values())))
-        after = dialect.after_sql.format(seconds="COALESCE(v.delay, 0)")
-        run_at = f"COALESCE(v.run_at, {after})"
+        given = (*_OWN, *_KIND.values())
+        after = dialect.after_sql.format(seconds=f"COALESCE({value('delay')}, 0)")
+        due = f"COALESCE({value('run_at')}, {after})"
+        columns = {
+            **{name: value(name) for name in given},
+            "overlap_key": value("schedule_id"),
+            "run_at": due,
+            "due_at": due,
+            "created_at": dialect.now_sql,
+            "state": f"'{SCHEDULED}'",
+            "attempt": "0",
+            "crashes": "0",
+            "claim_no": f"COALESCE({value('claim_no')}, 0)",
+        }
+        return f"{table.fullname} ({', '.join(columns)})", ", ".join(columns.values())
+
+    def _documents(self) -> str:
+        dialect, c = self._db.dialect, self._db.tables.job.c
+        own = [c[name] for name in (*_OWN, "run_at", "claim_no")]
+        own += [Column("delay", Double), Column("kind_no", Integer)]
+        kinds = [Column("no", Integer), *(c[name] for name in _KIND.values())]
+        rows = dialect.table_of_rows(own)
         # From the left, so that the jobs are stored in the order in which they were asked for.
-        return (
-            f"INSERT INTO {table.fullname} ({names}, overlap_key, run_at, due_at, created_at,"
-            " state, attempt, crashes, claim_no)"
-            f" SELECT {values}, v.schedule_id, {run_at}, {run_at},"
-            f" {dialect.now_sql}, '{SCHEDULED}', 0, 0, COALESCE(v.claim_no, 0)"
-            f" FROM {rows} LEFT JOIN {kinds} ON k.no = v.kind_no"
-        )
+        return f"{rows} LEFT JOIN {dialect.table_of_rows(kinds, 'k', 'kinds')} ON k.no = v.kind_no"
 
     def all(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
         """Insert jobs that nothing can refuse."""
         for part in _parts(specs, NO_NUMBERS):
-            self._all.execute(connection, self._parameters(part))
+            self._insert(connection, part, self._one, self._many)
 
     def new(
         self,
@@ -113,38 +119,44 @@ class JobInsert:
         return [id for part in _parts(specs, numbers) for id in self._new_of(connection, part)]
 
     def _new_of(self, connection: Connection, part: _Part) -> list[str]:
-        parameters = self._parameters(part)
         if self._db.dialect.update_returning:
-            return list(self._new.execute(connection, parameters).scalars())
+            return list(self._insert(connection, part, self._one_new, self._many_new).scalars())
         try:
             with connection.begin_nested():
-                self._all.execute(connection, parameters)
+                self._insert(connection, part, self._one, self._many)
         except IntegrityError:
-            if len(part.specs) == 1:
+            if len(part.rows) == 1:
                 return []
             # IGNORE would hide other errors too, and cut texts that are too long.
-            alone = (_Part([spec], [row], part.kinds) for spec, row in zip(*part[:2], strict=True))
+            alone = (_Part([row], [part.kinds[row["kind_no"]]]) for row in part.rows)
             return [id for one in alone for id in self._new_of(connection, one)]
-        return [spec.id for spec in part.specs]
+        return [row["id"] for row in part.rows]
 
-    def _parameters(self, part: _Part) -> dict[str, Any]:
-        dialect = self._db.dialect
-        if not dialect.local_clock:
-            return {"rows": dialect.dump(part.rows), "kinds": dialect.dump(part.kinds)}
-        now = utcnow()
-        for row in part.rows:
-            if "delay" in row:
-                row["run_at"] = now + timedelta(seconds=row["delay"])
-        return {
-            "rows": dialect.dump(part.rows),
-            "kinds": dialect.dump(part.kinds),
-            "now": dialect.moment(now),
-        }
+    def _insert(
+        self, connection: Connection, part: _Part, one: PlainStatement, many: PlainStatement
+    ) -> CursorResult[Any]:
+        """Insert a part; one job needs no documents, which cost the database more than the row."""
+        dialect, rows, kinds = self._db.dialect, *part
+        more: dict[str, Any] = {}
+        if dialect.local_clock:
+            now = utcnow()
+            more["now"] = dialect.moment(now)
+            for row in rows:
+                if "delay" in row:
+                    row["run_at"] = now + timedelta(seconds=row["delay"])
+        if len(rows) > 1:
+            documents = {"rows": dialect.dump(rows), "kinds": dialect.dump(kinds)}
+            return many.execute(connection, documents | more)
+        values = {**_NONE, **kinds[0], **rows[0], **more}
+        for name in ("run_at", "fire_at"):
+            if values[name] is not None:
+                values[name] = dialect.moment(values[name])
+        return one.execute(connection, values)
 
 
 def _parts(specs: Sequence[JobSpec], numbers: Mapping[str, int]) -> Iterator[_Part]:
     """Divide new jobs into what one statement takes; most often that is all of them."""
-    part, size = _Part([], [], []), 0
+    part, size = _Part([], []), 0
     known: dict[Any, int] = {}
     for spec in specs:
         # Jobs that were made together have the same options, and not only equal ones.
@@ -152,16 +164,15 @@ def _parts(specs: Sequence[JobSpec], numbers: Mapping[str, int]) -> Iterator[_Pa
         kind = (*spec[_FIRST:_OPTIONS], id(options) if options else None)
         size += len(spec.payload) + len(spec.userdata or "")
         number = known.get(kind)
-        if part.specs and (size > LARGEST_TEXT or (number is None and len(known) == MOST_KINDS)):
+        if part.rows and (size > LARGEST_TEXT or (number is None and len(known) == MOST_KINDS)):
             yield part
-            part, known, size = _Part([], [], []), {}, len(spec.payload)
+            part, known, size = _Part([], []), {}, len(spec.payload)
             number = None
         if number is None:
             number = known[kind] = len(known)
             part.kinds.append(_kind(spec, number))
-        part.specs.append(spec)
         part.rows.append(_row(spec, number, numbers))
-    if part.specs:
+    if part.rows:
         yield part
 
 
@@ -174,8 +185,8 @@ def _kind(spec: JobSpec, number: int) -> dict[str, Any]:
 def _row(spec: JobSpec, kind: int, numbers: Mapping[str, int]) -> dict[str, Any]:
     row: dict[str, Any] = {"id": spec.id, "payload": spec.payload, "kind_no": kind}
     if spec[_REST:] != _PLAIN:
-        own = ((column, getattr(spec, field)) for field, column in _OWN.items())
-        row.update((column, value) for column, value in own if value is not None)
+        own = ((name, getattr(spec, name)) for name in _SELDOM)
+        row.update((name, value) for name, value in own if value is not None)
         if spec.run_at is not None:
             del row["delay"]
     if KEY_OPTION in spec.options:
@@ -183,3 +194,8 @@ def _row(spec: JobSpec, kind: int, numbers: Mapping[str, int]) -> dict[str, Any]
     if spec.id in numbers:
         row["claim_no"] = numbers[spec.id]
     return row
+
+
+def _of_documents(name: str) -> str:
+    """A column of the documents that _documents describes."""
+    return f"k.{name}" if name in _KIND.values() else f"v.{name}"

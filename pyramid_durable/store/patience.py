@@ -8,10 +8,17 @@ pooler or load balancer that has lost its server, a server that hangs. MariaDB's
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import psycopg
+from sqlalchemy import Engine, event
+
+from .silence import READ_TIMEOUT
+
+FRESH = 1.0
+"""Seconds after an answer in which a connection is used again without a ping. Peers go away without
+a word, but seldom; a connection that has been idle for longer is asked."""
 
 
 class PatientConnection(psycopg.Connection[Any]):
@@ -19,6 +26,15 @@ class PatientConnection(psycopg.Connection[Any]):
     seconds; None waits as long as it takes."""
 
     patience: float | None = None
+    _heard = 0.0
+
+    def is_fresh(self) -> bool:
+        """Whether the server has spoken just now, and has not closed since: asking it again would
+        cost a round trip, and could not tell more. OperationalError where it has closed."""
+        if time.monotonic() - self._heard > FRESH:
+            return False
+        self.pgconn.consume_input()
+        return not self.closed
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
         if self.patience is not None:
@@ -34,6 +50,7 @@ class PatientConnection(psycopg.Connection[Any]):
                 ready = yield wanted
                 now = time.monotonic()
                 if ready:
+                    self._heard = now
                     ends = now + seconds
                 elif now > ends:
                     break
@@ -44,8 +61,20 @@ class PatientConnection(psycopg.Connection[Any]):
         raise psycopg.OperationalError(f"the server has not answered within {seconds:g} s")
 
 
-def connect(patience: float, *args: Any, **options: Any) -> PatientConnection:
-    """Connect as ``psycopg.connect`` does; connecting has its own limit, ``connect_timeout``."""
-    connection = PatientConnection.connect(*args, **options)
-    connection.patience = patience
-    return connection
+def make_patient(engine: Engine) -> None:
+    """Let an engine have such connections, and ping those that are not fresh."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
+        # Connecting has a limit of its own, connect_timeout.
+        given = {name: one for name, one in params.items() if name != READ_TIMEOUT}
+        connection = PatientConnection.connect(*args, **given)
+        connection.patience = params[READ_TIMEOUT]
+        return connection
+
+    ask: Callable[[Any], bool] = engine.dialect.do_ping
+
+    def ping(dbapi_connection: Any) -> bool:
+        return dbapi_connection.is_fresh() or ask(dbapi_connection)
+
+    engine.dialect.do_ping = ping  # type: ignore[method-assign]

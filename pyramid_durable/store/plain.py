@@ -28,5 +28,5 @@ class PlainStatement:
             compiled = self._compiled[driver] = self._text.compile(dialect=dialect)
         values: Any = parameters
         if compiled.positional:
-            values = tuple(parameters[name] for name in compiled.positiontup)
+            values = tuple([parameters[name] for name in compiled.positiontup])
         return connection.exec_driver_sql(compiled.string, values)
