@@ -61,26 +61,23 @@ class JobInsert:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        values, selected = self._sql(":{0}".format), self._sql(_of_documents)
-        one, many = (
-            "INSERT INTO {0} VALUES ({1})",
-            f"INSERT INTO {{0}} SELECT {{1}} FROM {self._documents()}",
-        )
-        passing = " ON CONFLICT DO NOTHING RETURNING id"
-        self._one = PlainStatement(one.format(*values))
-        self._one_new = PlainStatement(one.format(*values) + passing)
-        self._many = PlainStatement(many.format(*selected))
-        self._many_new = PlainStatement(many.format(*selected) + " WHERE true" + passing)
+        given, selected = self._values(":{0}".format), self._values(_of_documents)
+        into = f"INSERT INTO {database.tables.job.fullname} ({', '.join(given)})"
+        one = f"{into} VALUES ({', '.join(given.values())})"
+        many = f"{into} SELECT {', '.join(selected.values())} FROM {self._documents()}"
+        passing = "ON CONFLICT DO NOTHING RETURNING id"
+        self._one = PlainStatement(one)
+        self._one_new = PlainStatement(f"{one} {passing}")
+        self._many = PlainStatement(many)
+        self._many_new = PlainStatement(f"{many} WHERE true {passing}")
 
-    def _sql(self, value: Callable[[str], str]) -> tuple[str, str]:
-        """The table with its columns, and what is put into them: values that come with the
-        statement, or the database's clock."""
-        dialect, table = self._db.dialect, self._db.tables.job
-        given = (*_OWN, *_KIND.values())
+    def _values(self, value: Callable[[str], str]) -> dict[str, str]:
+        """What is put into each column: a value that comes with the statement, or its clock."""
+        dialect = self._db.dialect
         after = dialect.after_sql.format(seconds=f"COALESCE({value('delay')}, 0)")
         due = f"COALESCE({value('run_at')}, {after})"
-        columns = {
-            **{name: value(name) for name in given},
+        return {
+            **{name: value(name) for name in (*_OWN, *_KIND.values())},
             "overlap_key": value("schedule_id"),
             "run_at": due,
             "due_at": due,
@@ -90,7 +87,6 @@ class JobInsert:
             "crashes": "0",
             "claim_no": f"COALESCE({value('claim_no')}, 0)",
         }
-        return f"{table.fullname} ({', '.join(columns)})", ", ".join(columns.values())
 
     def _documents(self) -> str:
         dialect, c = self._db.dialect, self._db.tables.job.c

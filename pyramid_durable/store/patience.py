@@ -7,8 +7,10 @@ pooler or load balancer that has lost its server, a server that hangs. MariaDB's
 
 from __future__ import annotations
 
+import selectors
 import time
 from collections.abc import Callable, Generator, Mapping
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -21,6 +23,11 @@ FRESH = 1.0
 a word, but seldom; a connection that has been idle for longer is asked."""
 
 
+EAR: Callable[[], selectors.BaseSelector]
+EAR = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+"""Listens without a file descriptor of its own, where the system has such a thing."""
+
+
 class PatientConnection(psycopg.Connection[Any]):
     """Raises OperationalError, and is closed, when nothing is heard of an answer for ``patience``
     seconds; None waits as long as it takes."""
@@ -29,12 +36,17 @@ class PatientConnection(psycopg.Connection[Any]):
     _heard = 0.0
 
     def is_fresh(self) -> bool:
-        """Whether the server has spoken just now, and has not closed since: asking it again would
-        cost a round trip, and could not tell more. OperationalError where it has closed."""
-        if time.monotonic() - self._heard > FRESH:
+        """Whether the server has answered just now, and said nothing since: before it closes a
+        connection it says why, and then that it has closed."""
+        if self.closed or time.monotonic() - self._heard > FRESH:
             return False
-        self.pgconn.consume_input()
-        return not self.closed
+        return not self._ear.select(0)
+
+    @cached_property
+    def _ear(self) -> selectors.BaseSelector:
+        ear = EAR()
+        ear.register(self.fileno(), selectors.EVENT_READ)
+        return ear
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
         if self.patience is not None:
