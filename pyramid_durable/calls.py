@@ -24,7 +24,7 @@ TRIGGER_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-CALL_FIELDS: Final = ("func", "args", "kwargs", "queue")
+_TIMES: Final = frozenset({"date"}.union(*TRIGGER_FIELDS.values()))
 
 
 class Call(NamedTuple):
@@ -51,8 +51,11 @@ def spec_call(spec: Mapping[str, Any]) -> tuple[Call, str, Any, dict[str, Any]]:
     rest = dict(spec)
     if "func" not in rest:
         raise InvalidJob("'func' is missing: what is to run?")
-    func, args, kwargs, queue = (rest.pop(name, None) for name in CALL_FIELDS)
-    call = Call("add_jobs", func, args, kwargs, queue, rest)
+    take = rest.pop
+    func, args, kwargs = take("func"), take("args", None), take("kwargs", None)
+    call = Call("add_jobs", func, args, kwargs, take("queue", None), rest)
+    if _TIMES.isdisjoint(rest):
+        return call, ASYNC, None, {}
     given = {
         kind: {name: value for name in names if (value := rest.pop(name, None)) is not None}
         for kind, names in TRIGGER_FIELDS.items()

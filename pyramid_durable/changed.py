@@ -55,7 +55,7 @@ class Changer:
         options = {name: one for name, one in job.options.items() if name != KEY_OPTION}
         if key is not None:
             options[KEY_OPTION] = key
-        return replace(job, options=options, waiting_key=waiting_key)
+        return job._replace(options=options, waiting_key=waiting_key)
 
     def _key(self, job: JobSpec) -> str:
         try:
@@ -106,9 +106,9 @@ class Changer:
             )
         kind = DATE if job.kind == ASYNC else job.kind
         if "delay" in changes:
-            return replace(job, kind=kind, run_at=None, delay=float(changes["delay"]))
+            return job._replace(kind=kind, run_at=None, delay=float(changes["delay"]))
         run_at = datetime.fromisoformat(changes["run_at"])
-        return replace(job, kind=kind, run_at=run_at)
+        return job._replace(kind=kind, run_at=run_at)
 
     def rescheduled_schedule(
         self, schedule: ScheduleSpec, changes: Mapping[str, Any], now: datetime
@@ -141,7 +141,7 @@ class Changer:
         return replace(
             schedule,
             kind=kind,
-            job=replace(schedule.job, kind=kind),
+            job=schedule.job._replace(kind=kind),
             trigger=trigger.to_json(),
             next_run_at=_fires(trigger, trigger.first(now)),
             timezone=trigger.timezone,
@@ -164,7 +164,7 @@ class Changer:
             fields["userdata"] = self._recoded(job, changes["userdata"], codec)
         if "args" in changes or "kwargs" in changes:
             fields["payload"] = self._payload(job, changes, codec)
-        changed = replace(job, options=options, **fields)
+        changed = job._replace(options=options, **fields)
         return changed if changes.keys().isdisjoint(COMPARED) else self._bound(changed)
 
     def _payload(self, job: JobSpec, changes: Mapping[str, Any], codec: str | None) -> str:

@@ -70,7 +70,7 @@ def _timed(job: JobSpec, now: datetime) -> JobSpec:
     """
     if job.kind != DATE or job.run_at is not None:
         return job
-    return replace(job, run_at=now + timedelta(seconds=job.delay))
+    return job._replace(run_at=now + timedelta(seconds=job.delay))
 
 
 def _timed_change(change: Change, now: datetime) -> Change:

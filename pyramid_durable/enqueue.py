@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import transaction
 from sqlalchemy import Connection
@@ -20,8 +20,10 @@ from .sessions import bind_of, session_of, zope_listener
 from .store import Store
 from .store.outages import is_outage
 
+Made = TypeVar("Made")
 
-class Enlister:
+
+class Enlister(Generic[Made]):
     """Finds the transaction a caller is in, and writes there.
 
     "In a transaction" means: pyramid_tm (or repoze.tm) is active, ``request.tm`` is an explicit
@@ -31,8 +33,16 @@ class Enlister:
     call has a short transaction of its own.
     """
 
-    def __init__(self, store: Callable[[], Store], *, dbsession: str, tell: Tell) -> None:
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        *,
+        dbsession: str,
+        tell: Tell,
+        outbox: Callable[[Store, Connection, News], Made],
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._dbsession = dbsession
         self._tell = tell
         # Keys of what is kept with a zope transaction, which tells them apart by identity.
@@ -40,10 +50,10 @@ class Enlister:
         self._managers = object()
 
     @contextlib.contextmanager
-    def writing(self, request: Any) -> Iterator[tuple[Connection, News]]:
-        """A connection to write on, and what to put the news of it into.
+    def writing(self, request: Any, *, alone: bool = False) -> Iterator[Made]:
+        """What writes on a connection, and notes what is to be told when that is committed.
 
-        They are told when what was written is committed.
+        ``alone``: it will be a single statement.
         Raises StoreUnavailable where the store cannot be reached.
         """
         store = self._store()
@@ -51,15 +61,16 @@ class Enlister:
         manager, txn = transaction_of(request)
         session = self._deciding_session(store, request, txn)
         if session is not None:
-            yield session.connection(), news
+            yield self._outbox(store, session.connection(), news)
             self._written(session, news)
         elif txn is not None:
             with _outages_of(store):
-                yield self._own_session(store, manager, txn).connection(), news
+                connection = self._own_session(store, manager, txn).connection()
+                yield self._outbox(store, connection, news)
             self._tell_after(txn, news)
         else:
-            with store.begin() as connection:
-                yield connection, news
+            with store.begin(alone=alone) as connection:
+                yield self._outbox(store, connection, news)
             if news:
                 self._tell(news)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from .calls import Call, spec_call
 from .changing import Changing
@@ -12,9 +11,13 @@ from .enqueue import is_in_transaction
 from .exceptions import DurableError, InvalidJob, InvalidQueue
 from .interfaces import IRunDue
 from .looking import Looking
-from .placing import place
+from .patterns import Batch
+from .placing import place, place_one
 from .records import ASYNC, CRON, INTERVAL, JobInfo, JobSpec
 from .times import parse_date, utcnow
+
+NAMED: Final = (InvalidJob, InvalidQueue, TypeError)
+"""Errors about an entry of add_jobs, which say which one it is."""
 
 Args = Sequence[Any] | None
 Kwargs = Mapping[str, Any] | None
@@ -125,26 +128,35 @@ class Facade(Looking, Changing):
         the ids in the order of ``specs``; an error names the entry.
         """
         maker = self._scheduler.specs
+        specs = list(specs)
+        batch = Batch(len(specs))
         jobs: list[JobSpec] = []
         schedules: list[tuple[int, Call, str, Any, dict[str, Any]]] = []
         ids: list[str] = []
         for number, spec in enumerate(specs):
-            with _naming(number):
+            try:
                 call, kind, date, fields = spec_call(spec)
                 if fields:
                     schedules.append((number, call, kind, date, fields))
                     ids.append("")
                     continue
-                job = maker.async_job(call) if kind == ASYNC else maker.date_job(call, date)
-                jobs.append(job)
-                ids.append(job.id)
+                if kind == ASYNC:
+                    job = maker.async_job(call, batch)
+                else:
+                    job = maker.date_job(call, date, batch)
+            except NAMED as error:
+                raise _named(number, error) from error
+            jobs.append(job)
+            ids.append(job.id)
         if not ids:
             return ids
         with self._scheduler.outbox(self._request()) as outbox:
             made = []
             for number, call, kind, date, fields in schedules:
-                with _naming(number):
+                try:
                     made.append(maker.schedule(call, kind, date, fields, now=outbox.now()))
+                except NAMED as error:
+                    raise _named(number, error) from error
                 ids[number] = made[-1].id
             place(self._scheduler, self._request(), outbox, jobs, made)
         return ids
@@ -187,8 +199,7 @@ class Facade(Looking, Changing):
         return done
 
     def _add(self, job: JobSpec) -> str:
-        with self._scheduler.outbox(self._request()) as outbox:
-            place(self._scheduler, self._request(), outbox, (job,))
+        place_one(self._scheduler, self._request(), job)
         return job.id
 
     def _add_schedule(
@@ -201,10 +212,6 @@ class Facade(Looking, Changing):
         return schedule.id
 
 
-@contextlib.contextmanager
-def _naming(number: int) -> Iterator[None]:
-    """Name the entry of add_jobs that an error is about."""
-    try:
-        yield
-    except (InvalidJob, InvalidQueue, TypeError) as error:
-        raise type(error)(f"specs[{number}]: {error}") from error
+def _named(number: int, error: Exception) -> Exception:
+    """The error with the entry of add_jobs that it is about."""
+    return type(error)(f"specs[{number}]: {error}")

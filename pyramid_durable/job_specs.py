@@ -12,6 +12,7 @@ from .calls import Call
 from .definitions import Definition, describe, is_allowed
 from .exceptions import InvalidJob, InvalidQueue
 from .job_options import JOB_READERS, SCHEDULE_READERS, check_names, read_options
+from .patterns import Batch, Pattern
 from .records import ASYNC, CRON, DATE, HAS_CONTENT, INTERVAL, JobSpec, ScheduleSpec
 from .serializers import Serializer
 from .settings import Settings
@@ -29,6 +30,9 @@ STORED_OPTIONS: Final = (
     "delete_after",
 )
 """Options that only a daemon looks at, when it has claimed the job: one column of JSON."""
+
+SPEC_OPTIONS: Final = ("name", "priority", "max_attempts", "group", "replace_existing")
+"""Options that are fields of a JobSpec, and stored as they are read."""
 
 DECLARED_START: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """Where the steps of declared intervals are counted from: every process and every start finds the
@@ -61,17 +65,17 @@ class SpecMaker:
         # What a definition's own options read as: a function is enqueued many times.
         self._read: dict[tuple[str, bool], tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
-    def async_job(self, call: Call) -> JobSpec:
-        """Make a job that is due at once, by the store's clock."""
-        return self._job(call, ASYNC)
+    def async_job(self, call: Call, batch: Batch | None = None) -> JobSpec:
+        """Make a job that is due at once, by the store's clock; ``batch`` has others like it."""
+        return self._job(call, ASYNC, batch)
 
-    def date_job(self, call: Call, date: Any) -> JobSpec:
+    def date_job(self, call: Call, date: Any, batch: Batch | None = None) -> JobSpec:
         """Make a job that is due at ``date``; one in the past is due at once."""
         run_at = parse_date(date, now=utcnow(), zone=self._settings.zone)
         delay = relative_date(date)
         if delay is not None:
-            return self._job(call, DATE, delay=delay)
-        return self._job(call, DATE, run_at=run_at)
+            return self._job(call, DATE, batch, delay=delay)
+        return self._job(call, DATE, batch, run_at=run_at)
 
     def schedule(
         self,
@@ -84,8 +88,9 @@ class SpecMaker:
         declared: bool = False,
     ) -> ScheduleSpec:
         """Make a schedule of this kind from its trigger's ``fields``; ``now`` is the store's."""
-        check_names(call.verb, call.options, SCHEDULE_READERS)
-        work, options = self._work(call, SCHEDULE_READERS)
+        pattern = self._pattern(call, kind, SCHEDULE_READERS)
+        options = pattern.options
+        job = self._of_pattern(pattern, call, new_id())
         stepping = declared and kind == INTERVAL and start_date is None
         trigger = self.trigger(
             kind,
@@ -106,11 +111,9 @@ class SpecMaker:
             raise InvalidJob(
                 f"{call.verb}(): this schedule would never fire; its fire times are over"
             )
-        chosen_id = work.pop("chosen_id")
-        replace_existing = work.pop("replace_existing", False)
         return ScheduleSpec(
-            id=work["id"],
-            job=JobSpec(**work, kind=kind, schedule_id=work["id"]),
+            id=job.id,
+            job=job._replace(schedule_id=job.id, chosen_id=False, replace_existing=False),
             kind=kind,
             trigger=trigger.to_json(),
             next_run_at=first,
@@ -122,8 +125,8 @@ class SpecMaker:
             max_instances=None if options.get("allow_overlap") else options.get("max_instances", 1),
             declared=declared,
             times=_times(trigger, start_date, options, at_once) if declared else None,
-            chosen_id=chosen_id,
-            replace_existing=replace_existing,
+            chosen_id=job.chosen_id,
+            replace_existing=job.replace_existing,
         )
 
     def trigger(
@@ -136,14 +139,20 @@ class SpecMaker:
         make = cron_trigger if kind == CRON else interval_trigger
         return make(**fields, **rest, now=now, zone=self._settings.zone)
 
-    def _job(self, call: Call, kind: str, **time: Any) -> JobSpec:
-        check_names(call.verb, call.options, JOB_READERS)
-        return JobSpec(**self._work(call, JOB_READERS)[0], kind=kind, **time)
+    def _job(self, call: Call, kind: str, batch: Batch | None, **time: Any) -> JobSpec:
+        if batch is None:
+            return self._of_pattern(self._pattern(call, kind), call, new_id(), **time)
+        pattern = batch.pattern(call, kind, self._pattern)
+        return self._of_pattern(pattern, call, next(batch.ids), **time)
 
-    def _work(
-        self, call: Call, readers: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        """The fields of the JobSpec, and all options as they were read."""
+    def _of_pattern(self, pattern: Pattern, call: Call, id: str, **time: Any) -> JobSpec:
+        args, kwargs = _arguments(call, pattern.bound)
+        payload = self._serializer.dump_call(args, kwargs, max_size=self._settings.max_args_size)
+        job = pattern.job(id, payload, **time)
+        return self._bound(job, args, kwargs) if pattern.is_compared else job
+
+    def _pattern(self, call: Call, kind: str, readers: Mapping[str, Any] = JOB_READERS) -> Pattern:
+        check_names(call.verb, call.options, readers)
         definition, bound = self._describe(call)
         options = self._merged(definition, call.options, readers)
         self.check_executor(options)
@@ -152,26 +161,22 @@ class SpecMaker:
         if content is not None and not (bound and bound[0] is content):
             bound = (*bound, content)
             stored[HAS_CONTENT] = True
-        args, kwargs = _arguments(call, bound)
-        payload = self._serializer.dump_call(args, kwargs, max_size=self._settings.max_args_size)
         queue = definition.options.get("queue") if call.queue is None else call.queue
-        fields: dict[str, Any] = {
-            "id": options.get("id") or new_id(),
-            "chosen_id": "id" in options,
-            "func": definition.ref,
-            "payload": payload,
-            "codec": self._serializer.name,
-            "queue": self.queue(queue),
-            "options": stored,
-        }
-        for name in ("name", "priority", "max_attempts", "group", "replace_existing"):
-            if name in options:
-                fields[name] = options[name]
+        fields = {name: options[name] for name in SPEC_OPTIONS if name in options}
         if "userdata" in options:
             fields["userdata"] = self._userdata(options["userdata"])
-        if "behavior" in options or "group" in options:
-            self._bind(fields, options, args, kwargs)
-        return fields, options
+        spec = JobSpec(
+            id=options.get("id", ""),
+            chosen_id="id" in options,
+            payload="",
+            func=definition.ref,
+            codec=self._serializer.name,
+            queue=self.queue(queue),
+            kind=kind,
+            options=stored,
+            **fields,
+        )
+        return Pattern(spec, bound, options)
 
     def check_executor(self, options: Mapping[str, Any]) -> None:
         """Raise InvalidJob for an executor that this application's daemons cannot have."""
@@ -245,26 +250,19 @@ class SpecMaker:
             )
         return name
 
-    def _bind(
-        self,
-        fields: dict[str, Any],
-        options: Mapping[str, Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-    ) -> None:
-        """Give a job that is compared with others the key that is equal for equal ones.
+    def _bound(self, job: JobSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
+        """The job, which is compared with others, with the key that is equal for equal ones.
 
         The jobs of a group have one whatever their behavior: another's may look for them.
         """
-        behavior, group = options.get("behavior"), options.get("group")
         key, waiting_key = keys_of(
-            behavior,
-            group,
-            lambda: uniqueness_key(fields["func"], args, kwargs, self._serializer, group),
+            job.options.get("behavior"),
+            job.group,
+            lambda: uniqueness_key(job.func, args, kwargs, self._serializer, job.group),
         )
-        if key is not None:
-            fields["options"][KEY_OPTION] = key
-            fields["waiting_key"] = waiting_key
+        if key is None:
+            return job
+        return job._replace(options={**job.options, KEY_OPTION: key}, waiting_key=waiting_key)
 
 
 def _times(trigger: Trigger, start_date: Any, options: Mapping[str, Any], at_once: bool) -> str:

@@ -7,9 +7,20 @@ from typing import Any, Final
 
 from .outbox import Outbox
 from .records import ASYNC, JobSpec, ScheduleSpec
+from .store.jobs import is_bound
 
 INLINE: Final = "inline"
 AUTO: Final = "auto"
+
+
+def place_one(scheduler: Any, request: Any, job: JobSpec) -> None:
+    """Put a new job into an outbox of its own, for those who are to run it."""
+    jobs, inline = divide(scheduler, request, (job,))
+    with scheduler.outbox(request, alone=not inline and not is_bound(job)) as outbox:
+        if inline:
+            outbox.add_inline(inline)
+        else:
+            outbox.add(jobs, ())
 
 
 def place(
@@ -17,7 +28,7 @@ def place(
     request: Any,
     outbox: Outbox,
     jobs: Sequence[JobSpec],
-    schedules: Sequence[ScheduleSpec] = (),
+    schedules: Sequence[ScheduleSpec],
 ) -> None:
     """Put new jobs and schedules into the outbox, each job for those who are to run it."""
     jobs, inline = divide(scheduler, request, jobs)

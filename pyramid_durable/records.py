@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 SCHEDULED = "scheduled"
@@ -25,13 +26,14 @@ KINDS = (ASYNC, DATE, CRON, INTERVAL)
 
 PRIORITIES = range(10)
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
 HAS_CONTENT = "content_object"
 """In a job's options: true where the option was given, so that the object is its first argument
 (after the one whose method it is)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobSpec:
+class JobSpec(NamedTuple):
     """A job as it goes into the store: everything but its time is resolved and serialized.
 
     ``run_at`` is an aware datetime; where it is None the job is due ``delay`` seconds after the
@@ -39,22 +41,23 @@ class JobSpec:
     (s), ``executor``, ``expires`` (s after ``run_at``, or ISO text), ``misfire_grace_time`` (s),
     ``working_dir``, ``delete_after``, ``behavior``, HAS_CONTENT, and ``key``, which is the same for equal
     jobs, where the job may be compared with others. ``waiting_key`` is that key where it is unique.
+    A tuple rather than one of the frozen dataclasses: one is made for every job.
     """
 
     id: str
-    func: str
     payload: str
+    func: str
     queue: str
     codec: str = "json"
     name: str | None = None
     kind: str = ASYNC
     priority: int = 5
-    run_at: datetime | None = None
-    delay: float = 0.0
     max_attempts: int | None = 1
     group: str | None = None
+    options: Mapping[str, Any] = NO_OPTIONS
+    run_at: datetime | None = None
+    delay: float = 0.0
     userdata: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     schedule_id: str | None = None
     fire_at: datetime | None = None
     waiting_key: str | None = None

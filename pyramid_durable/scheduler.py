@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
-from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -160,8 +160,13 @@ class Scheduler(Facade, Listening):
         )
 
     @cached_property
-    def _enlister(self) -> Enlister:
-        return Enlister(lambda: self.store, dbsession=self.settings.dbsession, tell=self._tell)
+    def _enlister(self) -> Enlister[StoreOutbox]:
+        return Enlister(
+            lambda: self.store,
+            dbsession=self.settings.dbsession,
+            tell=self._tell,
+            outbox=functools.partial(StoreOutbox, changer=self.changer),
+        )
 
     @cached_property
     def _commands(self) -> CommandEnlister:
@@ -185,18 +190,17 @@ class Scheduler(Facade, Listening):
         """
         return self.settings.producer == "store" or self._process.store_is_ready
 
-    @contextlib.contextmanager
-    def outbox(self, request: Any) -> Iterator[Outbox]:
+    def outbox(
+        self, request: Any, *, alone: bool = False
+    ) -> contextlib.AbstractContextManager[Outbox]:
         """Where a verb writes: it is kept when the request's transaction commits.
 
         Every verb that changes something goes through here and knows no more than Outbox says.
+        ``alone``: the store will be asked a single statement.
         """
         if not self.reaches_store:
-            with self._commands.writing(request) as outbox:
-                yield outbox
-            return
-        with self._enlister.writing(request) as (connection, news):
-            yield StoreOutbox(self.store, connection, news, self.changer)
+            return self._commands.writing(request)
+        return self._enlister.writing(request, alone=alone)
 
     def reading(self, request: Any) -> contextlib.AbstractContextManager[Connection]:
         """A connection that sees what the request's transaction has written so far; DurableError

@@ -21,12 +21,12 @@ NOT_FROM_OUTSIDE: Final = ("declared", "generation", "times")
 def spec_to_json(spec: JobSpec | ScheduleSpec | Change) -> dict[str, Any]:
     """JSON values from which spec_from_json makes an equal spec; defaults are left out."""
     found: dict[str, Any] = {}
-    for field in fields(spec):
-        value = getattr(spec, field.name)
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if value == default or field.name in NOT_FROM_OUTSIDE:
+    defaults = _DEFAULTS[type(spec)]
+    for name in _HINTS[type(spec)]:
+        value = getattr(spec, name)
+        if name in NOT_FROM_OUTSIDE or (name in defaults and value == defaults[name]):
             continue
-        found[field.name] = _to_json(value)
+        found[name] = _to_json(value)
     return found
 
 
@@ -91,6 +91,16 @@ def _types_of(hint: Any) -> tuple[type, ...]:
     return (get_origin(hint) or hint,)
 
 
+def _defaults(kind: Any) -> dict[str, Any]:
+    if kind is JobSpec:
+        return JobSpec._field_defaults
+    return {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(kind)
+    }
+
+
 _HINTS: Final[dict[Any, dict[str, Any]]] = {
     kind: get_type_hints(kind) for kind in (JobSpec, ScheduleSpec, Change)
 }
+_DEFAULTS: Final = {kind: _defaults(kind) for kind in _HINTS}

@@ -80,11 +80,16 @@ class Database:
         return f"{self.url.drivername}:///{Path(file).absolute()}"
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, alone: bool = False) -> Iterator[Connection]:
         """A connection in a write transaction; commits at the end, rolls back on an error.
 
+        ``alone``: it will be one statement, which the database may commit without being told.
         Raises StoreUnavailable when the database cannot be reached.
         """
+        if alone and self.dialect.commits_alone:
+            with self._wrapping(), self.engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            return
         with self._wrapping(), self.engine.begin() as connection:
             yield connection
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -74,7 +75,7 @@ class StoreDialect:
     """The database's clock in SQL; the parameter ``:now`` where the process's clock counts."""
 
     after_sql: ClassVar[str]
-    """The moment ``{seconds}`` after it; where the process's clock counts, rows bring their time."""
+    """The moment ``{seconds}`` after it; where the process's clock counts, rows bring a later one."""
 
     def now(self) -> ColumnElement[datetime]:
         """Return the database's clock, fixed for one statement so that an index can serve it."""
@@ -84,8 +85,10 @@ class StoreDialect:
         """Return the moment that many seconds after the database's clock (not with a local one)."""
         raise NotImplementedError
 
-    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
-        """Return SQL for the table ``v`` of the rows in the JSON document ``:rows``.
+    def table_of_rows(
+        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
+    ) -> str:
+        """Return SQL for the table ``name`` of the rows in a JSON document, a parameter.
 
         A batch comes as one document, which the database takes apart in C: the statement's text
         does not depend on the number of rows, so it is compiled and planned once.
@@ -99,7 +102,14 @@ class StoreDialect:
     def document(self, rows: Iterable[Mapping[str, Any]]) -> str:
         """Return rows as the document of ``table_of_rows``; what is None is read as NULL."""
         kept = [{name: one for name, one in row.items() if one is not None} for row in rows]
-        return json.dumps(kept, default=self.moment, separators=(",", ":"))
+        return self.dump(kept)
+
+    @cached_property
+    def dump(self) -> Callable[[Any], str]:
+        """Write a list of rows, without None among their values, as such a document."""
+        return json.JSONEncoder(
+            default=self.moment, separators=(",", ":"), check_circular=False
+        ).encode
 
     def insert(self, table: Table) -> Insert:
         """Return the INSERT that ``inserts`` takes: one that passes over rows that exist."""
@@ -133,6 +143,9 @@ class StoreDialect:
     def plan_by_index(self, connection: Connection) -> None:
         """Keep this transaction's statements to the indexes, whatever the statistics say."""
 
+    commits_alone: ClassVar[bool] = False
+    """Whether it costs no question to let a single statement be a transaction by itself."""
+
     locks_exactly: ClassVar[bool] = True
     """Whether a locked row is one that somebody has chosen. MariaDB locks, for a moment, whatever
     a statement looks at; so one that is locked there may be nobody's."""
@@ -149,6 +162,7 @@ class StoreDialect:
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
+    commits_alone = True
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         options = super().engine_options(url)
@@ -164,13 +178,9 @@ class PostgreSQL(StoreDialect):
         leave_standby(engine)
         if engine.dialect.driver != "psycopg":
             return
+        from .patience import make_patient  # only where this driver is installed
 
-        @event.listens_for(engine, "do_connect")
-        def connect(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
-            from .patience import connect  # only where this driver is installed
-
-            given = {name: one for name, one in params.items() if name != READ_TIMEOUT}
-            return connect(params[READ_TIMEOUT], *args, **given)
+        make_patient(engine)
 
     now_sql = "statement_timestamp()"
     same_sql = "{} IS NOT DISTINCT FROM {}"
@@ -190,9 +200,11 @@ class PostgreSQL(StoreDialect):
         f"'{SILENT_CLIENT}s', true)) AS limited"
     )
 
-    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+    def table_of_rows(
+        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
+    ) -> str:
         defined = _defined(columns, postgresql.dialect(), "")
-        return f"json_to_recordset(CAST(:rows AS json)) AS v({defined})"
+        return f"json_to_recordset(CAST(:{document} AS json)) AS {name}({defined})"
 
     def moment(self, value: datetime) -> str:
         return value.isoformat()
@@ -245,7 +257,7 @@ class SQLite(StoreDialect):
     local_clock = True
     asks_first = True
     now_sql = ":now"
-    after_sql = "NULL"
+    after_sql = ":now"
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         if url.database in (None, "", ":memory:") or url.query.get("mode") == "memory":
@@ -272,9 +284,11 @@ class SQLite(StoreDialect):
     def now(self) -> ColumnElement[datetime]:
         return bindparam(None, callable_=utcnow, type_=UtcDateTime, unique=True)
 
-    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+    def table_of_rows(
+        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
+    ) -> str:
         named = ", ".join(f"json_extract(value, '$.{one.name}') AS {one.name}" for one in columns)
-        return f"(SELECT {named} FROM json_each(:rows)) AS v"
+        return f"(SELECT {named} FROM json_each(:{document})) AS {name}"
 
     def insert(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
@@ -323,9 +337,11 @@ class MariaDB(StoreDialect):
             text("MICROSECOND"), seconds * literal(1_000_000), self.now(), type_=UtcDateTime
         )
 
-    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+    def table_of_rows(
+        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
+    ) -> str:
         defined = _defined(columns, mysql.dialect(), " PATH '$.{name}'")
-        return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({defined})) AS v"
+        return f"JSON_TABLE(:{document}, '$[*]' COLUMNS ({defined})) AS {name}"
 
     def insert(self, table: Table) -> Insert:
         return table.insert()

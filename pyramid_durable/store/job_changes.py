@@ -8,7 +8,6 @@ the two comes first decides, and the other finds nothing to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -89,7 +88,7 @@ class JobChanges:
             del options["expires"]
         key = options.get(KEY_OPTION)
         _, waiting_key = keys_of(options.get("behavior"), row.group_name, lambda: str(key))
-        again = replace(to_job_spec(row), options=options, waiting_key=key and waiting_key)
+        again = to_job_spec(row)._replace(options=options, waiting_key=key and waiting_key)
         now = self._db.soon()
         values = {
             "state": SCHEDULED,
@@ -195,7 +194,7 @@ class JobChanges:
             self._write(connection, spec.id, {**values, **keys})
             return
         # It is not in its own way.
-        own = [replace(spec, replace_existing=True)]
+        own = [spec._replace(replace_existing=True)]
         try:
             with waiting_for(connection, [spec.id], KEY_WAIT):
                 self._behaviors.check(connection, own)

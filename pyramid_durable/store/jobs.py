@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
-from types import MappingProxyType
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import (
-    Column,
     Connection,
-    Double,
     Select,
     delete,
     select,
-    text,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 
 from ..behaviors import compares
 from ..exceptions import DuplicateJob
 from ..records import CANCELLED, RUNNING, SCHEDULED, JobSpec, Progress, StoredJob
-from ..times import utcnow
 from .behaviors import Behaviors, waits_already
 from .cancels import Cancels
 from .database import Database
-from .rows import JOB_COLUMNS, ended_values, job_values, to_stored_job
+from .inserting import JobInsert
+from .rows import ended_values, to_stored_job
 from .waits import KEY_WAIT, waiting_for
-
-LARGEST_TEXT: Final = 4_000_000
-"""Characters of arguments in one statement, unless one job alone has more: MariaDB closes the
-connection on a packet of more than 16 MB."""
-
-NO_NUMBERS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Jobs:
@@ -48,30 +36,12 @@ class Jobs:
         self._behaviors = Behaviors(database)
         self._table = database.tables.job
         self._cancels = Cancels(database)
-        plain = self._insert_sql()
-        self._insert = text(plain)
-        self._insert_new = text(f"{plain} WHERE true ON CONFLICT DO NOTHING RETURNING id")
-
-    def _insert_sql(self) -> str:
-        """The INSERT of a batch: its times are SQL's, or come with the rows (a local clock)."""
-        dialect = self._db.dialect
-        given = [self._table.c[name] for name in JOB_COLUMNS]
-        delay: Column[float] = Column("delay", Double)
-        also = [self._table.c.run_at, self._table.c.claim_no, delay]
-        rows = dialect.table_of_rows([*given, *also])
-        names = ", ".join(JOB_COLUMNS)
-        run_at = f"COALESCE(v.run_at, {dialect.after_sql.format(seconds='v.delay')})"
-        return (
-            f"INSERT INTO {self._table.fullname} ({names}, run_at, due_at, created_at,"
-            " state, attempt, crashes, claim_no)"
-            f" SELECT {', '.join(f'v.{name}' for name in JOB_COLUMNS)}, {run_at}, {run_at},"
-            f" {dialect.now_sql}, '{SCHEDULED}', 0, 0, COALESCE(v.claim_no, 0) FROM {rows}"
-        )
+        self._insert = JobInsert(database)
 
     def add(
         self, connection: Connection, specs: Sequence[JobSpec], *, wait: float = KEY_WAIT
     ) -> None:
-        """Add jobs, all or none, in one statement.
+        """Add jobs, all or none.
 
         Raises DuplicateJob, naming the id or key, when one exists (and is not to be replaced), or a
         behavior refuses it; StoreBusy where another transaction is adding the same id or key, and
@@ -79,8 +49,7 @@ class Jobs:
         """
         bound = [spec.id for spec in specs if is_bound(spec)]
         if not bound:
-            for part in _parts(specs):
-                connection.execute(self._insert, self._parameters(part))
+            self._insert.all(connection, specs)
             return
         with waiting_for(connection, bound, wait):
             self._add_bound(connection, specs)
@@ -95,7 +64,7 @@ class Jobs:
             spec.id: self._make_way(connection, spec) for spec in specs if spec.replace_existing
         }
         self._behaviors.make_last(connection, specs)
-        added = self._add_new(connection, specs, numbers)
+        added = self._insert.new(connection, specs, numbers)
         free = set(added)
         for spec in specs:
             if spec.id not in free:
@@ -117,41 +86,7 @@ class Jobs:
 
     def add_new(self, connection: Connection, specs: Sequence[JobSpec]) -> int:
         """Add jobs but for those whose id or key is taken; returns how many were added."""
-        return len(self._add_new(connection, specs, NO_NUMBERS))
-
-    def _add_new(
-        self, connection: Connection, specs: Sequence[JobSpec], numbers: Mapping[str, int]
-    ) -> list[str]:
-        return [id for part in _parts(specs) for id in self._add_part(connection, part, numbers)]
-
-    def _add_part(
-        self, connection: Connection, specs: Sequence[JobSpec], numbers: Mapping[str, int]
-    ) -> list[str]:
-        parameters = self._parameters(specs, numbers)
-        if self._db.dialect.update_returning:
-            return list(connection.execute(self._insert_new, parameters).scalars())
-        try:
-            with connection.begin_nested():
-                connection.execute(self._insert, parameters)
-        except IntegrityError:
-            if len(specs) == 1:
-                return []
-            # IGNORE would hide other errors too, and cut texts that are too long.
-            return [id for spec in specs for id in self._add_part(connection, [spec], numbers)]
-        return [spec.id for spec in specs]
-
-    def _parameters(
-        self, specs: Sequence[JobSpec], numbers: Mapping[str, int] = NO_NUMBERS
-    ) -> dict[str, Any]:
-        rows = [_row(spec) for spec in specs]
-        if numbers:
-            rows = [{**row, "claim_no": numbers.get(row["id"], 0)} for row in rows]
-        if not self._db.dialect.local_clock:
-            return {"rows": self._db.dialect.document(rows)}
-        now = utcnow()
-        for row in rows:
-            row["run_at"] = row.get("run_at") or now + timedelta(seconds=row["delay"])
-        return {"rows": self._db.dialect.document(rows), "now": self._db.dialect.moment(now)}
+        return len(self._insert.new(connection, specs))
 
     def _conflict(self, connection: Connection, spec: JobSpec) -> DuplicateJob:
         c = self._table.c
@@ -292,24 +227,3 @@ def _taken(id: str) -> DuplicateJob:
         "replace_existing=True",
         id,
     )
-
-
-def _row(spec: JobSpec) -> dict[str, Any]:
-    row = job_values(spec)
-    if spec.run_at is None:
-        row["delay"] = spec.delay
-    else:
-        row["run_at"] = spec.run_at
-    return row
-
-
-def _parts(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
-    """Divide new jobs into what one statement takes; most often that is all of them."""
-    begin, size = 0, 0
-    for index, spec in enumerate(specs):
-        size += len(spec.payload) + len(spec.userdata or "")
-        if size > LARGEST_TEXT and index > begin:
-            yield specs[begin:index]
-            begin, size = index, len(spec.payload)
-    if begin < len(specs):
-        yield specs[begin:]

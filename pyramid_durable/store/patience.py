@@ -7,11 +7,25 @@ pooler or load balancer that has lost its server, a server that hangs. MariaDB's
 
 from __future__ import annotations
 
+import selectors
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
+from functools import cached_property
 from typing import Any
 
 import psycopg
+from sqlalchemy import Engine, event
+
+from .silence import READ_TIMEOUT
+
+FRESH = 1.0
+"""Seconds after an answer in which a connection is used again without a ping. Peers go away without
+a word, but seldom; a connection that has been idle for longer is asked."""
+
+
+EAR: Callable[[], selectors.BaseSelector]
+EAR = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+"""Listens without a file descriptor of its own, where the system has such a thing."""
 
 
 class PatientConnection(psycopg.Connection[Any]):
@@ -19,6 +33,20 @@ class PatientConnection(psycopg.Connection[Any]):
     seconds; None waits as long as it takes."""
 
     patience: float | None = None
+    _heard = 0.0
+
+    def is_fresh(self) -> bool:
+        """Whether the server has answered just now, and said nothing since: before it closes a
+        connection it says why, and then that it has closed."""
+        if self.closed or time.monotonic() - self._heard > FRESH:
+            return False
+        return not self._ear.select(0)
+
+    @cached_property
+    def _ear(self) -> selectors.BaseSelector:
+        ear = EAR()
+        ear.register(self.fileno(), selectors.EVENT_READ)
+        return ear
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
         if self.patience is not None:
@@ -34,6 +62,7 @@ class PatientConnection(psycopg.Connection[Any]):
                 ready = yield wanted
                 now = time.monotonic()
                 if ready:
+                    self._heard = now
                     ends = now + seconds
                 elif now > ends:
                     break
@@ -44,15 +73,25 @@ class PatientConnection(psycopg.Connection[Any]):
         raise psycopg.OperationalError(f"the server has not answered within {seconds:g} s")
 
 
-def connect(patience: float, *args: Any, **options: Any) -> PatientConnection:
-    """Connect as ``psycopg.connect`` does; connecting has its own limit, ``connect_timeout``.
+def make_patient(engine: Engine) -> None:
+    """Let an engine have such connections, and ping those that are not fresh."""
 
-    Times are read in the session's zone, which is UTC: a claim has three of them for each job.
-    """
-    connection = PatientConnection.connect(*args, **options)
-    connection.patience = patience
-    # By a statement: poolers take no options at the start of a session.
-    connection.autocommit = True
-    connection.execute("SET timezone TO 'UTC'")
-    connection.autocommit = False
-    return connection
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
+        # Connecting has a limit of its own, connect_timeout.
+        given = {name: one for name, one in params.items() if name != READ_TIMEOUT}
+        connection = PatientConnection.connect(*args, **given)
+        connection.patience = params[READ_TIMEOUT]
+        # The driver reads times in the session's zone; a claim has three of them for each job. By a
+        # statement: poolers take no options at the start of a session.
+        connection.autocommit = True
+        connection.execute("SET timezone TO 'UTC'")
+        connection.autocommit = False
+        return connection
+
+    ask: Callable[[Any], bool] = engine.dialect.do_ping
+
+    def ping(dbapi_connection: Any) -> bool:
+        return dbapi_connection.is_fresh() or ask(dbapi_connection)
+
+    engine.dialect.do_ping = ping  # type: ignore[method-assign]

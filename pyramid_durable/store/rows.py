@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row, Text
@@ -14,6 +13,7 @@ from sqlalchemy.types import TypeDecorator
 from ..behaviors import BINDS_WAITING, KEY_OPTION
 from ..fingerprints import declaration_of
 from ..records import (
+    NO_OPTIONS,
     SCHEDULED,
     Claim,
     JobSpec,
@@ -26,26 +26,8 @@ from ..records import (
 _WORK = ("name", "func", "payload", "codec", "queue", "priority", "max_attempts", "userdata")
 
 
-JOB_COLUMNS = (
-    *_WORK,
-    "group_name",
-    "options",
-    "id",
-    "kind",
-    "schedule_id",
-    "fire_at",
-    "overlap_key",
-    "waiting_key",
-    "equal_key",
-)
-"""The columns of ``job_values``: all of a new job but its times."""
-
-
 CLAIM_NAMES = {"group": "group_name"}
 """The fields of a Claim whose columns are called otherwise: the word is SQL's own."""
-
-
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def dump_options(options: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -66,7 +65,7 @@ class ScheduleChanges:
         if row is None:
             return None
         pattern = to_stored_schedule(row).job
-        self._jobs.add(connection, [replace(pattern, id=new_id())])
+        self._jobs.add(connection, [pattern._replace(id=new_id())])
         return pattern.queue
 
     def remove(self, connection: Connection, id: str) -> str | None:

@@ -160,7 +160,7 @@ class Schedules:
                 continue
             pattern = schedule.job
             born: Sequence[JobSpec] = [
-                replace(pattern, id=new_id(), run_at=at, fire_at=at) for at in plan.fires
+                pattern._replace(id=new_id(), run_at=at, fire_at=at) for at in plan.fires
             ]
             if compares(pattern.options):
                 plan, born = self._bear(connection, born, plan)

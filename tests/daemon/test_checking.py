@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
@@ -57,7 +56,7 @@ class Place:
         func = func if ":" in func else f"{HERE}:{func}"
         changes = {"id": "some-job", "queue": "default", **changes}
         specs = [JobSpec(func=func, payload=payload, **changes)]
-        specs += [replace(specs[0], id=new_id()) for _ in range(number - 1)]
+        specs += [specs[0]._replace(id=new_id()) for _ in range(number - 1)]
         with self.store.begin() as connection:
             self.store.jobs.add(connection, specs)
 

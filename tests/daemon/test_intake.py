@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def actions(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_command_is_stored_in_full_and_the_daemons_hear_of_it(desk: Callable[..., Desk]) -> None:
     here = desk()
     one, two = here.spec(remind, 1), here.spec(send)
-    later = replace(here.spec(remind), run_at=utcnow() + timedelta(days=1))
+    later = here.spec(remind)._replace(run_at=utcnow() + timedelta(days=1))
     here.take(one, two, here.schedule(id="often"), later)
     assert here.ids() == sorted([one.id, two.id, later.id])
     assert {job.state for job in here.jobs()} == {SCHEDULED}
@@ -247,7 +247,7 @@ def test_a_refused_command_is_logged_with_its_jobs_and_without_their_arguments(
     desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
     here = desk()
-    job = replace(here.spec(remind, "private"), codec="evil.module")
+    job = here.spec(remind, "private")._replace(codec="evil.module")
     here.take(job)
     (record,) = [one for one in caplog.records if one.name == "pyramid_durable.intake"]
     assert (record.action, record.queue, record.jobs) == ("command_refused", "default", [job.id])
@@ -263,7 +263,7 @@ def test_the_database_may_refuse_a_value(
     here = desk()
     if "postgresql" not in here.store.dialect.names:
         pytest.skip("SQLite takes texts of any length, and MariaDB's JSON_TABLE cuts them")
-    here.take(here.spec(remind, "private"), replace(here.spec(), func="f" * 300))
+    here.take(here.spec(remind, "private"), here.spec()._replace(func="f" * 300))
     assert actions(caplog) == ["command_refused"]
     assert "private" not in caplog.text
     assert here.jobs() == []
@@ -336,7 +336,7 @@ def test_changes(desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.INFO)
     maker = here.bench.scheduler.change_maker
     far = utcnow() + timedelta(days=9)
-    waits, moved = here.spec(id="waits"), replace(here.spec(id="moved"), run_at=far)
+    waits, moved = here.spec(id="waits"), here.spec(id="moved")._replace(run_at=far)
     here.take(
         waits,
         here.schedule(id="often"),
@@ -413,7 +413,7 @@ def test_what_is_not_registered_is_kept_and_never_runs(
     desk: Callable[..., Desk], func: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = desk()
-    here.take(replace(here.spec(), func=func))
+    here.take(here.spec()._replace(func=func))
     assert actions(caplog) == ["job_not_allowed"]
     assert here.bench.run_claimed().state == BROKEN
     (job,) = here.jobs()
@@ -432,10 +432,10 @@ def test_allow_takes_the_place_of_registering(
     desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
     here = desk(**{"scheduler.allow": "tests.web.jobs"})
-    allowed = replace(here.spec("tests.web.jobs.charge"), run_at=None)
+    allowed = here.spec("tests.web.jobs.charge")._replace(run_at=None)
     here.take(allowed)
     assert here.bench.run_claimed().state == "succeeded"
-    here.take(replace(allowed, id=new_id(), func="tests.web.registered_jobs:remind"))
+    here.take(allowed._replace(id=new_id(), func="tests.web.registered_jobs:remind"))
     assert here.bench.run_claimed().state == BROKEN
 
 

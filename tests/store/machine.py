@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -229,7 +228,7 @@ class Laws(RuleBasedStateMachine):
             self.asked.discard(id)
             self.doomed.discard(id)
             # These keys follow from no behavior, which is what a retry asks.
-            self.specs[id] = replace(self.specs[id], waiting_key=None)
+            self.specs[id] = self.specs[id]._replace(waiting_key=None)
         after = self._look(gone={id} if changed else ())
         if changed:
             new = after.jobs[id]

@@ -125,7 +125,7 @@ def test_what_does_not_wait_is_neither_paused_nor_run(store: Store, spec: Make, 
     before = stored(store, asked.id)
     for verb in ("pause", "resume", "run"):
         assert change(store, verb, asked.id) is None
-    assert change(store, "rewrite", asked.id, lambda job: replace(job, priority=1)) is None
+    assert change(store, "rewrite", asked.id, lambda job: job._replace(priority=1)) is None
     assert stored(store, asked.id) == before
 
 
@@ -330,14 +330,14 @@ def test_a_waiting_job_is_rewritten(store: Store, spec: Make) -> None:
     changes = {"queue": "mail", "name": "é", "priority": 9, "max_attempts": None, "group": "g"}
     more: dict[str, Any] = {"payload": "[[1],{}]", "options": {"timeout": 3.0}, "userdata": None}
     assert (
-        change(store, "rewrite", asked.id, lambda job: replace(job, **changes, **more, run_at=at))
+        change(store, "rewrite", asked.id, lambda job: job._replace(**changes, **more, run_at=at))
         == "mail"
     )
     job = stored(store, asked.id)
     assert {name: getattr(job, name) for name in (*changes, *more)} == {**changes, **more}
     assert (job.run_at, job.due_at, job.func, job.state) == (at, at, asked.func, "scheduled")
     assert change(store, "rewrite", asked.id, lambda job: job) is None
-    change(store, "rewrite", asked.id, lambda job: replace(job, run_at=None, delay=3600.0))
+    change(store, "rewrite", asked.id, lambda job: job._replace(run_at=None, delay=3600.0))
     assert is_now(store, stored(store, asked.id).run_at - LATER)
 
 
@@ -346,7 +346,7 @@ def test_a_paused_job_that_is_rescheduled_stays_paused(store: Store, spec: Make)
     add(store, asked)
     change(store, "pause", asked.id)
     at = datetime(2033, 1, 1, tzinfo=UTC)
-    assert change(store, "rewrite", asked.id, lambda job: replace(job, run_at=at))
+    assert change(store, "rewrite", asked.id, lambda job: job._replace(run_at=at))
     assert stored(store, asked.id).paused
     change(store, "resume", asked.id)
     assert stored(store, asked.id).due_at == at
@@ -354,11 +354,11 @@ def test_a_paused_job_that_is_rescheduled_stays_paused(store: Store, spec: Make)
 
 def once(job: JobSpec, key: str, **changes: Any) -> JobSpec:
     options = {**job.options, "behavior": "SCHEDULE_ONCE", KEY_OPTION: key}
-    return replace(job, options=options, waiting_key=key, **changes)
+    return job._replace(options=options, waiting_key=key, **changes)
 
 
 def with_key(job: JobSpec, key: str, behavior: str) -> JobSpec:
-    return replace(job, options={"behavior": behavior, KEY_OPTION: key})
+    return job._replace(options={"behavior": behavior, KEY_OPTION: key})
 
 
 def test_keys_follow_and_a_taken_one_is_a_duplicate(store: Store, spec: Make) -> None:
@@ -369,7 +369,7 @@ def test_keys_follow_and_a_taken_one_is_a_duplicate(store: Store, spec: Make) ->
         assert store.job_changes.rewrite(connection, "one", lambda job: once(job, "m"))
         assert store.job_changes.rewrite(connection, "two", lambda job: once(job, "k"))
         # Another option of a job is no reason to compare it.
-        assert store.job_changes.rewrite(connection, "two", lambda job: replace(job, name="n"))
+        assert store.job_changes.rewrite(connection, "two", lambda job: job._replace(name="n"))
     assert (stored(store, "two").priority, stored(store, "two").name) == (5, "n")
     for key in ("m", "k"):
         with pytest.raises(DuplicateJob):
@@ -378,7 +378,7 @@ def test_keys_follow_and_a_taken_one_is_a_duplicate(store: Store, spec: Make) ->
 
 
 def test_a_job_that_gets_a_behavior_is_not_in_its_own_way(store: Store, spec: Make) -> None:
-    add(store, replace(spec(id="one"), group="g", options={KEY_OPTION: "k"}))
+    add(store, spec(id="one")._replace(group="g", options={KEY_OPTION: "k"}))
     assert change(store, "rewrite", "one", lambda job: once(job, "k"))
     assert change(store, "rewrite", "one", lambda job: with_key(job, "k", "LAST_ONLY"))
     assert stored(store, "one").state == "scheduled"
@@ -473,9 +473,9 @@ def beside(store: Store) -> Iterator[Callable[[Callable[[Connection], Any]], Cal
 def act_on(store: Store, connection: Connection, verb: str, id: str) -> Any:
     changes = store.job_changes
     if verb == "rewrite":
-        return changes.rewrite(connection, id, lambda job: replace(job, priority=1))
+        return changes.rewrite(connection, id, lambda job: job._replace(priority=1))
     if verb == "run_later":
-        return changes.rewrite(connection, id, lambda job: replace(job, run_at=None, delay=60.0))
+        return changes.rewrite(connection, id, lambda job: job._replace(run_at=None, delay=60.0))
     if verb == "cancel":
         return store.jobs.cancel(connection, id) or None
     return getattr(changes, verb)(connection, id)
@@ -657,7 +657,7 @@ def test_a_rewritten_schedule_makes_other_jobs(store: Store, spec: Make) -> None
 
     def rewrite(old: ScheduleSpec, now: datetime) -> ScheduleSpec:
         assert abs(now - start) < timedelta(minutes=1)
-        return replace(old, job=replace(old.job, queue="mail", payload="[[7],{}]"), iterations=3)
+        return replace(old, job=old.job._replace(queue="mail", payload="[[7],{}]"), iterations=3)
 
     assert change(store, "rewrite", "s", rewrite) == "mail"
     assert change(store, "rewrite", "s", lambda old, now: old) is None
@@ -720,12 +720,12 @@ def test_a_declared_schedule_stays_as_it_was_changed_until_that_is_declared_othe
         store,
         "rewrite",
         "s",
-        lambda old, now: replace(old, trigger=later, job=replace(old.job, payload="[[7],{}]")),
+        lambda old, now: replace(old, trigger=later, job=old.job._replace(payload="[[7],{}]")),
     )
     declare(60.0)
     schedule = schedule_of(store)
     assert (schedule.paused, schedule.trigger, schedule.job.payload) == (True, later, "[[7],{}]")
-    declare(60.0, replace(pattern, payload="[[8],{}]"))
+    declare(60.0, pattern._replace(payload="[[8],{}]"))
     schedule = schedule_of(store)
     assert (schedule.paused, schedule.trigger, schedule.job.payload) == (True, later, "[[8],{}]")
     declare(5.0)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
 from pyramid_durable.exceptions import InvalidSetting, StoreUnavailable
-from pyramid_durable.store import Store
+from pyramid_durable.store import Store, patience
 from tests.concurrent.proxy import Proxy
 from tests.processes.deployment import database
 from tests.services import service_url
@@ -33,6 +35,16 @@ def behind_a_proxy(kind: str, timeout: str) -> Iterator[tuple[Store, Proxy]]:
     finally:
         proxy.close()
         store.dispose()
+
+
+def _noting(execute: Any, asked: list[object]) -> Any:
+    """``execute`` of a cursor, that notes what it is asked."""
+
+    def noting(cursor: Any, query: Any, *args: Any, **options: Any) -> Any:
+        asked.append(query)
+        return execute(cursor, query, *args, **options)
+
+    return noting
 
 
 def ask(store: Store, question: str = "SELECT 1") -> None:
@@ -107,3 +119,32 @@ def test_connections_to_a_server_that_has_become_a_standby_are_dropped(tmp_path:
         # Both are gone, and what the URL leads to takes writes.
         ask(store, write)
         store.dispose()
+
+
+def test_a_connection_that_was_closed_just_now_is_not_used() -> None:
+    url, who = service_url("postgresql"), text("SELECT pg_backend_pid()")
+    store, other = Store(url), Store(url)
+    with store.begin() as connection:
+        pid = connection.execute(who).scalar_one()
+    with other.begin() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with store.begin(alone=True) as connection:
+        assert connection.execute(who).scalar_one() != pid
+    store.dispose()
+    other.dispose()
+
+
+def test_a_connection_is_asked_whether_it_is_there_only_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    store = Store(service_url("postgresql"))
+    ask(store)
+    monkeypatch.setattr(psycopg.Cursor, "execute", _noting(psycopg.Cursor.execute, asked))
+    monkeypatch.setattr(patience, "FRESH", 60.0)
+    ask(store, "SELECT 2")
+    assert asked == ["SELECT 2"]
+    monkeypatch.setattr(patience, "FRESH", 0.0)
+    ask(store, "SELECT 3")
+    assert len(asked) == 3, "no ping"
+    store.dispose()

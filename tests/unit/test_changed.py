@@ -159,7 +159,7 @@ def test_a_job_keeps_the_serializer_it_was_written_with() -> None:
 
 
 def test_arguments_that_cannot_be_read_need_both_halves(desk: Desk) -> None:
-    damaged = replace(desk.job(), payload="[")
+    damaged = desk.job()._replace(payload="[")
     with pytest.raises(InvalidJob, match="both args and kwargs"):
         desk.modify(damaged, args=[1])
     assert desk.call(desk.modify(damaged, args=[1], kwargs={})) == ((1,), {})
@@ -245,7 +245,7 @@ def test_an_option_of_schedules_is_a_type_error_for_a_job(desk: Desk) -> None:
 
 def test_queues(desk: Desk) -> None:
     assert desk.modify(desk.job(), queue="mail").queue == "mail"
-    assert desk.modify(replace(desk.job(), queue="mail"), queue=None).queue == "default"
+    assert desk.modify(desk.job()._replace(queue="mail"), queue=None).queue == "default"
     with pytest.raises(InvalidQueue, match="nope"):
         desk.maker.modify("any", {"queue": "nope"}, now=NOW)
 
@@ -379,7 +379,7 @@ def test_a_job_gets_another_date(desk: Desk, date: Any, run_at: Any, delay: floa
     change = sent(desk.maker.reschedule(job.id, date, {}, now=NOW))
     changed = desk.changer.rescheduled_job(job, change.changes)
     assert (changed.run_at, changed.delay, changed.kind) == (run_at, delay, "date")
-    assert replace(changed, run_at=job.run_at, delay=job.delay, kind=job.kind) == job
+    assert changed._replace(run_at=job.run_at, delay=job.delay, kind=job.kind) == job
 
 
 def test_dates_are_for_jobs_and_fields_for_schedules(desk: Desk) -> None:

@@ -17,6 +17,7 @@ from pyramid_durable.fingerprints import changed_aspects, declaration_of, genera
 from pyramid_durable.job_options import JOB_READERS, SCHEDULE_READERS
 from pyramid_durable.job_specs import SpecMaker
 from pyramid_durable.marking import JOB_OPTIONS, SCHEDULE_OPTIONS
+from pyramid_durable.patterns import Batch
 from pyramid_durable.records import JobSpec, ScheduleSpec
 from pyramid_durable.serializers import JSONSerializer
 from pyramid_durable.settings import read_settings
@@ -403,3 +404,37 @@ def test_an_entry_of_add_jobs_has_options_of_its_kind_only() -> None:
     made = spec_call({"func": plain, "start_date": "5d"})[0]
     with pytest.raises(TypeError, match="'start_date'"):
         maker().async_job(made)
+
+
+def test_jobs_of_a_batch_are_those_that_were_asked_for_one_by_one() -> None:
+    specs = maker()
+    calls = [
+        call(plain, [1]),
+        call(plain, [2], {"x": 1}),
+        call(eager, [3]),
+        call(plain, queue="mail"),
+        call(plain, [4], priority=1, expires=60),
+        call(plain, [5], priority=1, expires=60),
+        call(plain, [6], priority=1, expires=60.0, group="g"),
+        call(plain, [7], priority=1, expires=60.0, group="g"),
+        call(plain, userdata={"n": 1}),
+        call(plain, userdata={"n": 2}),
+        call(plain, id="mine"),
+        call(plain, id="yours"),
+        call(f"{HERE}.plain", behavior=TriggerBehavior.SCHEDULE_ONCE),
+    ]
+    batch = Batch(len(calls))
+    together = [specs.async_job(one, batch) for one in calls]
+    alone = [specs.async_job(one) for one in calls]
+    assert [one._replace(id="") for one in together] == [one._replace(id="") for one in alone]
+    assert [one.id for one in together if one.chosen_id] == ["mine", "yours"]
+    ids = [one.id for one in together if not one.chosen_id]
+    assert ids == sorted(set(ids))
+    assert together[4].options is together[5].options
+
+
+def test_an_option_of_a_batch_is_read_though_one_that_equals_it_was() -> None:
+    specs, batch = maker(), Batch(2)
+    specs.async_job(call(plain, priority=1), batch)
+    with pytest.raises(InvalidJob, match="option 'priority': True"):
+        specs.async_job(call(plain, priority=True), batch)

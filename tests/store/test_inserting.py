@@ -1,0 +1,92 @@
+"""New jobs are the same rows, and in the order of the call, whether they come alone or together."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from pyramid_durable.behaviors import KEY_OPTION
+from pyramid_durable.exceptions import DuplicateJob
+from pyramid_durable.records import JobSpec
+from pyramid_durable.store import Store
+from pyramid_durable.store.inserting import MOST_KINDS
+
+from .acting import Make, add
+
+AT = datetime(2031, 5, 17, 8, 0, 0, 123456, tzinfo=timezone.utc)
+
+PLACE = {"postgresql": "ctid", "sqlite": "rowid", "mysql": "id"}
+"""Where a row is stored; on MariaDB that is by its id."""
+
+
+def some_of_each(spec: Make) -> list[JobSpec]:
+    return [
+        spec(),
+        spec(payload='["ü \\u0000 %s :rows"]', name="a name", userdata='{"x": "%(rows)s"}'),
+        spec(kind="date", run_at=AT),
+        spec(kind="date", run_at=AT.astimezone(timezone(timedelta(hours=2)))),
+        spec(kind="date", delay=90.5),
+        spec(priority=0, max_attempts=None, codec="pickle", queue="mail"),
+        spec(options={"timeout": 5.0, "backoff": [1, 2]}, group="letters"),
+        spec(options={"behavior": "SCHEDULE_ONCE", KEY_OPTION: "k" * 64}, waiting_key="k" * 64),
+        spec(kind="cron", schedule_id="s", fire_at=AT, run_at=AT),
+        spec(chosen_id=True),
+        spec(),
+    ]
+
+
+def rows(store: Store) -> dict[str, Any]:
+    """The stored jobs but for the clock's part in them."""
+    with store.read() as connection:
+        found = connection.execute(select(store.tables.job)).mappings().all()
+    clocks = {"run_at", "due_at", "created_at"}
+    kept = {}
+    for row in found:
+        late = {name: (row[name] - row["created_at"]).total_seconds() for name in clocks}
+        seconds = {name: round(one, 1) if one < 1000 else row[name] for name, one in late.items()}
+        kept[row["id"]] = {**row, **seconds}
+    return kept
+
+
+def test_jobs_are_the_same_rows_alone_and_together(store: Store, spec: Make) -> None:
+    jobs = some_of_each(spec)
+    for job in jobs:
+        add(store, job)
+    alone = rows(store)
+    with store.begin() as connection:
+        connection.execute(store.tables.job.delete())
+    add(store, *jobs)
+    assert rows(store) == alone
+    assert len(alone) == len(jobs)
+
+
+@pytest.mark.parametrize("kinds", [2, MOST_KINDS + 5])
+def test_jobs_are_stored_in_the_order_of_the_call(store: Store, spec: Make, kinds: int) -> None:
+    number = MOST_KINDS * 3
+    jobs = [spec(name=f"kind {n % kinds}", payload=f'["{n}"]') for n in range(number)]
+    add(store, *jobs)
+    c = store.tables.job.c
+    with store.read() as connection:
+        question = select(c.id, c.name, c.payload).order_by(text(PLACE[store.engine.dialect.name]))
+        found = connection.execute(question).all()
+    assert [tuple(row) for row in found] == [(one.id, one.name, one.payload) for one in jobs]
+
+
+def test_one_that_is_refused_takes_back_all_parts(store: Store, spec: Make) -> None:
+    add(store, spec(id="taken", chosen_id=True))
+    many = [spec(name=f"kind {n}") for n in range(MOST_KINDS + 5)]
+    with pytest.raises(DuplicateJob):
+        add(store, *many, spec(id="taken", chosen_id=True))
+    assert set(rows(store)) == {"taken"}
+
+
+def test_a_job_alone_is_there_without_a_commit(store: Store, spec: Make) -> None:
+    job = spec()
+    with store.begin(alone=True) as connection:
+        store.jobs.add(connection, [job])
+    assert set(rows(store)) == {job.id}
+    with store.begin() as connection:
+        assert connection.get_isolation_level() != "AUTOCOMMIT"
