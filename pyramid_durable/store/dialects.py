@@ -65,7 +65,8 @@ class StoreDialect:
         """Return the arguments of ``create_engine`` for the store's own engine."""
         # Without a bound: a job that adds jobs holds a connection to its end, and the heartbeat
         # must never wait for one behind them.
-        return {"pool_pre_ping": True, "max_overflow": -1}
+        # The last one used is the next: the server is still there, and knows our statements.
+        return {"pool_pre_ping": True, "pool_use_lifo": True, "max_overflow": -1}
 
     def prepare(self, engine: Engine) -> None:
         """Add what every connection of the store's own engine needs."""
@@ -161,11 +162,12 @@ class PostgreSQL(StoreDialect):
         leave_standby(engine)
         if engine.dialect.driver != "psycopg":
             return
+        from .patience import ask_less, connect  # only where this driver is installed
+
+        ask_less(engine)
 
         @event.listens_for(engine, "do_connect")
-        def connect(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
-            from .patience import connect  # only where this driver is installed
-
+        def patiently(dialect: Any, record: Any, args: Any, params: Mapping[str, Any]) -> Any:
             given = {name: one for name, one in params.items() if name != READ_TIMEOUT}
             return connect(params[READ_TIMEOUT], *args, **given)
 
