@@ -80,13 +80,17 @@ class Database:
         return f"{self.url.drivername}:///{Path(file).absolute()}"
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, looks_first: bool = False) -> Iterator[Connection]:
         """A connection in a write transaction; commits at the end, rolls back on an error.
+
+        With ``looks_first`` it keeps no writer out before the dialect's ``begin_writing``.
 
         Raises StoreUnavailable when the database cannot be reached.
         """
-        with self._wrapping(), self.engine.begin() as connection:
-            yield connection
+        with self._wrapping(), self.engine.connect() as connection:
+            connection.execution_options(**{READ_ONLY_OPTION: looks_first})
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
