@@ -90,8 +90,7 @@ class Claims:
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
         # By what they pick, and whether it starts at once: building one, or telling that it is
         # built already, takes longer than a database does to answer it.
-        self._picks: dict[str, Select[Any]] = {}
-        self._takes: dict[tuple[str, bool], Any] = {}
+        self._kept: dict[tuple[str, bool], tuple[Any, ...]] = {}
 
     def look(
         self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
@@ -306,22 +305,31 @@ class Claims:
         *,
         started: bool,
     ) -> Sequence[Any]:
-        if pick not in self._picks:
-            self._picks[pick] = self._pick(pick)
-        picked = self._picks[pick]
-        c, claimed = self._job.c, self._claimed[started]
-        if self._db.dialect.update_returning:
-            take = self._takes.get((pick, started))
-            if take is None:
-                claiming = self._claiming(bindparam("claimant"), started=started)
-                take = claiming.where(self._db.dialect.among(c.id, picked)).returning(*claimed)
-                self._takes[pick, started] = take
-            return connection.execute(take, {**values, "claimant": owner}).all()
-        ids = connection.execute(picked, values).scalars().all()
+        first, *others = self._statements(pick, started=started)
+        if not others:
+            return connection.execute(first, {**values, "claimant": owner}).all()
+        ids = connection.execute(first, values).scalars().all()
         if not ids:
             return []
-        connection.execute(self._claiming(owner, started=started).where(c.id.in_(ids)))
-        return connection.execute(select(*claimed).where(c.id.in_(ids))).all()
+        claiming, claimed = others
+        connection.execute(claiming, {"picked": ids, "claimant": owner})
+        return connection.execute(claimed, {"picked": ids}).all()
+
+    def _statements(self, pick: str, *, started: bool) -> tuple[Any, ...]:
+        """What a claim executes: one statement, or three where an UPDATE cannot return rows."""
+        kept = self._kept.get((pick, started))
+        if kept is None:
+            c, claimed = self._job.c, self._claimed[started]
+            picked = self._pick(pick)
+            claiming = self._claiming(bindparam("claimant"), started=started)
+            if self._db.dialect.update_returning:
+                among = self._db.dialect.among(c.id, picked)
+                kept = (claiming.where(among).returning(*claimed),)
+            else:
+                these = c.id.in_(bindparam("picked", expanding=True))
+                kept = (picked, claiming.where(these), select(*claimed).where(these))
+            self._kept[pick, started] = kept
+        return kept
 
     def _claiming(self, owner: Any, *, started: bool) -> Update:
         return update(self._job).values(
