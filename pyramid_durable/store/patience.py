@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import psycopg
+from psycopg.waiting import Ready
 from sqlalchemy import Engine
 
 MOMENT: Final = 1.0
@@ -30,9 +31,7 @@ class PatientConnection(psycopg.Connection[Any]):
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
         if self.patience is not None:
             gen = self._within(self.patience, gen)
-        answer = super().wait(gen, *args, **options)
-        self._heard_at = time.monotonic()
-        return answer
+        return super().wait(gen, *args, **options)
 
     def is_there(self) -> bool:
         """Whether the server has answered just now, and has said nothing since, as when it goes."""
@@ -52,6 +51,8 @@ class PatientConnection(psycopg.Connection[Any]):
                 now = time.monotonic()
                 if ready:
                     ends = now + seconds
+                    if ready & Ready.R:
+                        self._heard_at = now
                 elif now > ends:
                     break
                 wanted = gen.send(ready)
