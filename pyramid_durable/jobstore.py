@@ -137,14 +137,17 @@ class DurableJobStore(BaseJobStore):
             # A thread that falls idle wakes the loop; what nothing announces is found by the poll.
             self._wake_in(LONGEST_WAIT if self._executor.waiting else self._poll_interval)
             return None
-        with self._store.read() as connection:
+        claims: Sequence[Claim] = ()
+        aside: list[Claim] = []
+        with self._store.begin(looks_first=True) as connection:
             look = self._store.claims.look(connection, self._queues)
+            if not look.idle:
+                claims = self._take(connection, look, room, aside)
         pause = self._poll_interval
         if look.next_at is not None:
             pause = min(pause, (look.next_at - look.now).total_seconds())
-        claims: Sequence[Claim] = ()
         if not look.idle:
-            claims = self._take(look, room)
+            self._claimed([*aside, *claims])
             if not claims:
                 # Locked by others, or paused in this moment: looking at once would spin.
                 pause = self._poll_interval
@@ -153,23 +156,21 @@ class DurableJobStore(BaseJobStore):
         taken_at = self._clock()
         return [Run(claim, now, taken_at) for claim in claims]
 
-    def _take(self, look: Any, room: int) -> Sequence[Claim]:
-        aside: list[Claim] = []
-        with self._store.begin() as connection:
-            claims: Sequence[Claim] = self._store.claims.take(
-                connection,
-                self._owner(),
-                look,
-                room,
-                starting=self._executor.starting,
-                aside=aside,
-            )
-            suspect = bool(claims) and claims[0].crashes >= SUSPECT_CRASHES
-            if suspect and not self._executor.is_quiet():
-                self._store.claims.release(connection, claims, delay=self._hush())
-                aside += claims
-                claims = ()
-        self._claimed([*aside, *claims])
+    def _take(self, connection: Any, look: Any, room: int, aside: list[Claim]) -> Sequence[Claim]:
+        """Claim; what is given back at once is put ``aside``."""
+        claims: Sequence[Claim] = self._store.claims.take(
+            connection,
+            self._owner(),
+            look,
+            room,
+            starting=self._executor.starting,
+            aside=aside,
+        )
+        suspect = bool(claims) and claims[0].crashes >= SUSPECT_CRASHES
+        if suspect and not self._executor.is_quiet():
+            self._store.claims.release(connection, claims, delay=self._hush())
+            aside += claims
+            return ()
         return claims
 
     def _hush(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kombu.messaging import Producer
@@ -17,6 +18,8 @@ class Wire:
         self._compressor = compressor
         self._connection = address.connect()
         self._producer = Producer(self._connection.default_channel)
+        # By queue: kombu would look anew at each message whether it has declared the exchange.
+        self._exchanges: dict[str, str] = {}
 
     def announce(self, queue: str) -> None:
         # The key lets inboxes without a server keep one unread announcement instead of many.
@@ -55,15 +58,20 @@ class Wire:
         self._connection.collect()
 
     def _broadcast(self, queue: str, body: dict[str, str], **properties: Any) -> None:
-        exchange = self._address.exchange(queue)
         self._producer.publish(
-            body,
-            exchange=exchange,
+            json.dumps(body),
+            exchange=self._exchanges.get(queue) or self._declare(queue),
             routing_key="",
-            declare=[exchange],
-            serializer="json",
+            content_type="application/json",
+            content_encoding="utf-8",
             delivery_mode=1,
             timeout=PATIENCE,
             confirm_timeout=PATIENCE,
             **properties,
         )
+
+    def _declare(self, queue: str) -> str:
+        exchange = self._address.exchange(queue)
+        self._producer.maybe_declare(exchange)
+        self._exchanges[queue] = exchange.name
+        return exchange.name

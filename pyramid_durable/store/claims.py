@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -11,9 +11,11 @@ from typing import Any, Final
 from sqlalchemy import (
     Connection,
     Select,
+    Transaction,
+    bindparam,
     func,
-    literal,
     literal_column,
+    or_,
     select,
     tuple_,
     type_coerce,
@@ -23,6 +25,7 @@ from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
 from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
+from ..times import utcnow
 from .cancels import Cancels
 from .database import Database
 from .fencing import fence
@@ -43,7 +46,8 @@ class Look:
 
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
     longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
-    is the time that took the clock's place, if one did.
+    is the time that took the clock's place, if one did. ``seen_in`` is the transaction, where it was
+    in one: it is limited, and planned, as a claim's has to be.
     """
 
     now: datetime
@@ -52,12 +56,16 @@ class Look:
     due: tuple[Due, ...]
     next_at: datetime | None
     schedules_due: bool
+    seen_in: Transaction | None = None
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to claim."""
         return not self.due and not self.schedules_due
 
+
+DUE, DUE_AS_OF, NAMED = "due", "due as of", "named"
+"""What a claim picks its jobs by: the database's clock, a time that takes its place, their ids."""
 
 CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at", "started"))
 """The fields of a Claim that are columns; the others are the database's clock and ours to say."""
@@ -89,6 +97,9 @@ class Claims:
             for started in (False, True)
         }
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
+        # By what they pick, and whether it starts at once: building one, or telling that it is
+        # built already, takes longer than a database does to answer it.
+        self._kept: dict[tuple[str, bool], tuple[Any, ...]] = {}
 
     def look(
         self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
@@ -129,6 +140,7 @@ class Claims:
             due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
             next_at=min(waiting, default=None),
             schedules_due=schedules_due,
+            seen_in=connection.get_transaction(),
         )
 
     def _question(self, queues: tuple[str, ...]) -> Select[Any]:
@@ -136,7 +148,8 @@ class Claims:
         columns: list[Any] = [
             self._db.dialect.now().label("now"),
             select(func.min(schedule.due_at))
-            .where(schedule.queue.in_(queues), schedule.due_at.is_not(None))
+            # Not as IN, whose list would be written into the statement anew each time.
+            .where(or_(*(schedule.queue == name for name in queues)), schedule.due_at.is_not(None))
             .where(is_active(self._db.tables, schedule.queue))
             .scalar_subquery(),
         ]
@@ -150,7 +163,7 @@ class Claims:
                 .scalar_subquery()
                 for priority in PRIORITIES
             )
-        return select(*columns)
+        return select(*columns, *map(literal_column, self._db.dialect.settings))
 
     def take(
         self,
@@ -172,7 +185,9 @@ class Claims:
         Jobs that were asked to stop while they ran, and wait again, end as cancelled instead. What
         was claimed and given back at once is put ``aside``.
         """
-        self._db.dialect.plan_by_index(connection)
+        if look.seen_in is not connection.get_transaction():
+            self._db.dialect.plan_by_index(connection)
+        self._db.dialect.begin_writing(connection)
         due = list(look.due)
         if look.schedules_due:
             born = self._schedules.fire(connection, look.queues, now=look.as_of)
@@ -204,16 +219,27 @@ class Claims:
     ) -> list[Claim]:
         starting, limit = numbers
         at_once = limit if starting is None else min(starting, limit)
+        if as_of is None and self._db.dialect.local_clock:
+            as_of = utcnow()
+        pick, moment = (DUE, {}) if as_of is None else (DUE_AS_OF, {"as_of": as_of})
         claims: list[Claim] = []
         for queue, priority in due:
             if len(claims) >= limit:
                 break
             for number, started in ((at_once - len(claims), True), (limit, False)):
                 wanted = min(number, limit - len(claims))
-                if wanted > 0:
-                    picked = self._pick(queue, priority, as_of, wanted)
-                    rows = self._claim_rows(connection, owner, picked, started=started)
-                    claims.extend(sorted(rows, key=_PLACE))
+                if wanted <= 0:
+                    continue
+                picked = {
+                    "from_queue": queue,
+                    "from_priority": priority,
+                    "wanted": wanted,
+                    **moment,
+                }
+                found = self._claim_rows(connection, owner, pick, picked, started=started)
+                claims.extend(sorted(found, key=_PLACE))
+                if len(found) < wanted:
+                    break  # that was all of them
         return claims
 
     def take_named(
@@ -230,17 +256,12 @@ class Claims:
         over are: cancelled and running ones, what another daemon is claiming, and the jobs of
         paused queues. What was claimed and given back at once is put ``aside``.
         """
-        c = self._job.c
-        waiting = (c.due_at.is_not(None), is_active(self._db.tables, c.queue))
         claims: Sequence[Claim] = []
         for part, started in ((ids[:1], True), (ids[1:], False)):
-            if not part:
-                continue
-            picked = select(c.id).where(c.id.in_(list(part)), *waiting)
-            if self._db.dialect.skip_locked:
-                picked = picked.with_for_update(skip_locked=True, of=self._job)
-            rows = self._claim_rows(connection, owner, picked, started=started)
-            claims = [*claims, *rows]
+            if part:
+                picked = {"named": list(part)}
+                rows = self._claim_rows(connection, owner, NAMED, picked, started=started)
+                claims = [*claims, *rows]
         claims, twins = self._settle(connection, claims)
         self._put_off(connection, twins)
         if aside is not None:
@@ -261,40 +282,63 @@ class Claims:
         for pause, group in by_pause(twins).items():
             self.release(connection, group, delay=pause)
 
-    def _pick(
-        self, queue: str, priority: int, as_of: datetime | None, limit: int
-    ) -> Select[tuple[str]]:
+    def _pick(self, pick: str) -> Select[tuple[str]]:
         c = self._job.c
-        # On SQLite a value: a clock that is asked at the execution would be cached with the time
-        # of a claim as of some other moment.
-        now = self._db.soon() if as_of is None else literal(as_of, UtcDateTime)
-        picked = (
-            select(c.id)
-            .where(c.queue == queue, c.priority == priority, c.due_at <= now)
-            # Once more: it may have been paused since the look.
-            .where(is_active(self._db.tables, literal(queue)))
-            .order_by(c.due_at)
-            .limit(limit)
-        )
+        if pick == NAMED:
+            named = c.id.in_(bindparam("named", expanding=True))
+            active = is_active(self._db.tables, c.queue)
+            picked = select(c.id).where(named, c.due_at.is_not(None), active)
+        else:
+            queue = bindparam("from_queue", type_=c.queue.type)
+            now = bindparam("as_of", type_=UtcDateTime) if pick == DUE_AS_OF else self._db.soon()
+            picked = (
+                select(c.id)
+                .where(c.queue == queue, c.priority == bindparam("from_priority"), c.due_at <= now)
+                # Once more: it may have been paused since the look.
+                .where(is_active(self._db.tables, queue))
+                .order_by(c.due_at)
+                .limit(bindparam("wanted"))
+            )
         if self._db.dialect.skip_locked:
-            picked = picked.with_for_update(skip_locked=True)
+            picked = picked.with_for_update(skip_locked=True, of=self._job)
         return picked
 
     def _claim_rows(
-        self, connection: Connection, owner: str, picked: Select[tuple[str]], *, started: bool
+        self,
+        connection: Connection,
+        owner: str,
+        pick: str,
+        values: Mapping[str, Any],
+        *,
+        started: bool,
     ) -> list[Claim]:
-        c, claimed = self._job.c, self._claimed[started]
-        claiming = self._claiming(owner, started=started)
-        if self._db.dialect.update_returning:
-            statement = claiming.where(self._db.dialect.among(c.id, picked))
-            return to_claims(connection.execute(statement.returning(*claimed)).all())
-        ids = connection.execute(picked).scalars().all()
+        first, *others = self._statements(pick, started=started)
+        if not others:
+            return to_claims(connection.execute(first, {**values, "claimant": owner}).all())
+        ids = connection.execute(first, values).scalars().all()
         if not ids:
             return []
-        connection.execute(claiming.where(c.id.in_(ids)))
-        return to_claims(connection.execute(select(*claimed).where(c.id.in_(ids))).all())
+        claiming, claimed = others
+        connection.execute(claiming, {"picked": ids, "claimant": owner})
+        return to_claims(connection.execute(claimed, {"picked": ids}).all())
 
-    def _claiming(self, owner: str, *, started: bool) -> Update:
+    def _statements(self, pick: str, *, started: bool) -> tuple[Any, ...]:
+        """What a claim executes: one statement, or three where an UPDATE cannot return rows."""
+        kept = self._kept.get((pick, started))
+        if kept is None:
+            c, claimed = self._job.c, self._claimed[started]
+            picked = self._pick(pick)
+            claiming = self._claiming(bindparam("claimant"), started=started)
+            if self._db.dialect.update_returning:
+                among = self._db.dialect.among(c.id, picked)
+                kept = (claiming.where(among).returning(*claimed),)
+            else:
+                these = c.id.in_(bindparam("picked", expanding=True))
+                kept = (picked, claiming.where(these), select(*claimed).where(these))
+            self._kept[pick, started] = kept
+        return kept
+
+    def _claiming(self, owner: Any, *, started: bool) -> Update:
         return update(self._job).values(
             state=RUNNING,
             owner=owner,

@@ -80,18 +80,21 @@ class Database:
         return f"{self.url.drivername}:///{Path(file).absolute()}"
 
     @contextmanager
-    def begin(self, *, alone: bool = False) -> Iterator[Connection]:
+    def begin(self, *, alone: bool = False, looks_first: bool = False) -> Iterator[Connection]:
         """A connection in a write transaction; commits at the end, rolls back on an error.
 
-        ``alone``: it will be one statement, which the database may commit without being told.
+        ``alone``: it will be one statement, which the database may commit without being told. With
+        ``looks_first`` it keeps no writer out before the dialect's ``begin_writing``.
+
         Raises StoreUnavailable when the database cannot be reached.
         """
-        if alone and self.dialect.commits_alone:
-            with self._wrapping(), self.engine.connect() as connection:
+        with self._wrapping(), self.engine.connect() as connection:
+            if alone and self.dialect.commits_alone:
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
-            return
-        with self._wrapping(), self.engine.begin() as connection:
-            yield connection
+                return
+            connection.execution_options(**{READ_ONLY_OPTION: looks_first})
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -66,7 +66,8 @@ class StoreDialect:
         """Return the arguments of ``create_engine`` for the store's own engine."""
         # Without a bound: a job that adds jobs holds a connection to its end, and the heartbeat
         # must never wait for one behind them.
-        return {"pool_pre_ping": True, "max_overflow": -1}
+        # The last one used is the next: the server is still there, and knows our statements.
+        return {"pool_pre_ping": True, "pool_use_lifo": True, "max_overflow": -1}
 
     def prepare(self, engine: Engine) -> None:
         """Add what every connection of the store's own engine needs."""
@@ -140,8 +141,19 @@ class StoreDialect:
     def let_idle(self, connection: Connection) -> None:
         """Let this transaction last as long as its client likes, silent or not."""
 
+    def begin_writing(self, connection: Connection) -> None:
+        """Begin to write in a transaction that may have looked only so far."""
+
+    settings: ClassVar[tuple[str, ...]] = ()
+    """SQL expressions that do what ``plan_by_index`` does, for a SELECT that is sent anyway."""
+
     def plan_by_index(self, connection: Connection) -> None:
-        """Keep this transaction's statements to the indexes, whatever the statistics say."""
+        """Keep this transaction's statements to the indexes, whatever the statistics say.
+
+        It is ended, too, as by ``limit_transaction``.
+        """
+        if self.settings:
+            connection.execute(text(f"SELECT {', '.join(self.settings)}"))
 
     commits_alone: ClassVar[bool] = False
     """Whether it costs no question to let a single statement be a transaction by itself."""
@@ -158,6 +170,9 @@ class StoreDialect:
     def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:
         """Hold the lock of this name, so that one process at a time migrates."""
         yield
+
+
+LIMITED = f"set_config('idle_in_transaction_session_timeout', '{SILENT_CLIENT}s', true)"
 
 
 class PostgreSQL(StoreDialect):
@@ -195,10 +210,10 @@ class PostgreSQL(StoreDialect):
             interval
         )
 
-    limit_sql = (
-        ", (SELECT set_config('idle_in_transaction_session_timeout', "
-        f"'{SILENT_CLIENT}s', true)) AS limited"
-    )
+    limit_sql = f", (SELECT {LIMITED}) AS limited"
+    # A queue's statistics are always out of date; after them a batch of ids may be planned as a
+    # scan of the whole table.
+    settings = ("set_config('enable_seqscan', 'off', true)", LIMITED)
 
     def table_of_rows(
         self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
@@ -216,22 +231,8 @@ class PostgreSQL(StoreDialect):
         # As a join or an IN the query may be run again, and more than its limit claimed.
         return column == any_(func.array(chosen.scalar_subquery()))
 
-    def plan_by_index(self, connection: Connection) -> None:
-        # A queue's statistics are always out of date; after them a batch of ids may be planned
-        # as a scan of the whole table.
-        connection.execute(
-            text(
-                "SELECT set_config('enable_seqscan', 'off', true), "
-                "set_config('idle_in_transaction_session_timeout', :limit, true)"
-            ),
-            {"limit": f"{SILENT_CLIENT}s"},
-        )
-
     def limit_transaction(self, connection: Connection) -> None:
-        connection.execute(
-            text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)"),
-            {"limit": f"{SILENT_CLIENT}s"},
-        )
+        connection.execute(text(f"SELECT {LIMITED}"))
 
     @contextmanager
     def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:
@@ -280,6 +281,11 @@ class SQLite(StoreDialect):
             # timeout; so writers ask for the lock at the start.
             if not connection.get_execution_options().get(READ_ONLY_OPTION):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def begin_writing(self, connection: Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def now(self) -> ColumnElement[datetime]:
         return bindparam(None, callable_=utcnow, type_=UtcDateTime, unique=True)

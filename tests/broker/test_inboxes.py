@@ -6,6 +6,9 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
+from pyramid_durable.broker.bells import Bells, ring
 from pyramid_durable.broker.inboxes import DEAD_AFTER, FolderInboxes, MemoryInboxes
 
 
@@ -67,3 +70,49 @@ def test_drafts_of_publishers_that_died_go(tmp_path: Path) -> None:
     assert inboxes.get("x.one") is None
     assert young.exists()
     assert not old.exists()
+
+
+def test_a_reader_is_rung_for_and_need_not_look(tmp_path: Path) -> None:
+    reader, writer = FolderInboxes(tmp_path, 60), FolderInboxes(tmp_path, 60)
+    reader.open("x.one")
+    reader.open("x.two")
+    assert not reader._bells.wait(0)
+    writer.put("x", {"n": 1}, "announced")
+    assert reader._bells.wait(30), "as often as there is something new"
+    assert not reader._bells.wait(0), "and not again"
+    assert reader.get("x.one") == reader.get("x.two") == {"n": 1}
+    reader.remove("x.one")
+    reader.remove("x.two")
+    assert not list((tmp_path / "x").iterdir())
+
+
+def test_what_nobody_rang_for_is_found_at_the_next_look(tmp_path: Path) -> None:
+    inboxes = FolderInboxes(tmp_path, 0.01)
+    inboxes.open("x.one")
+    (tmp_path / "x" / "one.bell").unlink()
+    inboxes.put("x", {"n": 1}, "announced")
+    assert not inboxes._bells.wait(0)
+    inboxes.wait(inboxes.mark(), 30)
+    assert inboxes.get("x.one") == {"n": 1}
+
+
+def test_the_bells_of_the_dead_and_of_the_deaf_keep_nobody_waiting(tmp_path: Path) -> None:
+    inbox = str(tmp_path / "one")
+    ring(inbox)
+    bells = Bells()
+    bells.hang(inbox)
+    for _ in range(70_000):
+        ring(inbox)
+    assert bells.wait(0)
+    bells.take_down(inbox)
+    ring(inbox)
+
+
+def test_a_reader_that_is_let_go_of_keeps_no_files_open(tmp_path: Path) -> None:
+    bells = Bells()
+    bells.hang(str(tmp_path / "one"))
+    ends = bells._ends[str(tmp_path / "one")]
+    del bells
+    for end in ends:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(end)

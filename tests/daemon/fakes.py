@@ -114,7 +114,7 @@ class FakeStore:
         self.claims = self.completions = self.daemons = self.jobs = self.job_changes = self
 
     @contextlib.contextmanager
-    def begin(self):
+    def begin(self, *, looks_first=False):
         if self.away:
             raise StoreUnavailable("the store is away")
         yield "connection"

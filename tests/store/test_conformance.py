@@ -138,6 +138,16 @@ def test_future_jobs_other_queues_and_paused_queues_are_left_alone(
     assert abs(look.next_at - later) < timedelta(milliseconds=1)
 
 
+def test_a_claim_that_only_looks_so_far_keeps_no_writer_out(store: Store, spec: Make) -> None:
+    add(store, spec(id="first"))
+    with store.begin(looks_first=True) as connection:
+        look = store.claims.look(connection, ["default"])
+        add(store, spec(id="second"))
+        claims = store.claims.take(connection, "a", look, 10)
+    assert {one.id for one in claims} == {"first", "second"}
+    assert stored(store, "second").state == "running"
+
+
 def test_completions_are_written_in_one_batch(store: Store, spec: Make) -> None:
     specs = [spec() for _ in range(50)]
     add(store, *specs)

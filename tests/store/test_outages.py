@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
 from pyramid_durable.exceptions import StoreUnavailable
@@ -17,6 +17,7 @@ from pyramid_durable.store import Store
 from pyramid_durable.store.database import TOUCHED
 from pyramid_durable.store.dialects import MariaDB
 from pyramid_durable.store.outages import is_away, is_outage
+from pyramid_durable.store.patience import MOMENT
 
 AWAY, BUSY, WRONG = "away", "busy", "wrong"
 
@@ -134,3 +135,38 @@ def test_a_connection_that_is_lost_when_it_is_set_back_is_an_outage(store: Store
         with store.engine.connect() as other:
             other.execute(text(f"KILL {int(id)}"))
     assert store.works()
+
+
+def test_a_connection_that_was_ended_while_it_lay_idle_is_never_used(store: Store) -> None:
+    """However short ago it was answered."""
+    ending = {"postgresql": "SELECT pg_terminate_backend({}, 5000)", "mysql": "KILL {}"}
+    asking = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+    kind = store.url.get_backend_name()
+    if kind not in ending:
+        pytest.skip("nobody ends a connection to a file")
+    other = create_engine(store.url)
+    for using in (store.begin, store.read):
+        with store.begin() as connection:
+            id = connection.execute(text(asking[kind])).scalar_one()
+        with other.begin() as connection:
+            connection.execute(text(ending[kind].format(int(id))))
+        with using() as connection:
+            assert connection.execute(text(asking[kind])).scalar_one() != id
+    other.dispose()
+
+
+def test_a_server_that_has_just_answered_is_not_asked_whether_it_is_there(store: Store) -> None:
+    if store.engine.dialect.driver != "psycopg":
+        pytest.skip("these are asked each time")
+    assert store.works()
+    with store.engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+    heard = driver._heard_at
+    with store.engine.connect() as connection:
+        again: Any = connection.connection.dbapi_connection
+        assert again is driver, "the last one used is the next"
+    assert driver._heard_at == heard
+    driver._heard_at -= MOMENT
+    rested = driver._heard_at
+    with store.engine.connect():
+        assert driver._heard_at > rested, "one that has rested is asked"
