@@ -8,24 +8,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.executors.base import BaseExecutor
 
+from .crew import Crew, Worker
 from .outcomes import Outcome
 from .pacing import (
     BUFFERED_SECONDS,
-    FIRST_LOOK,
     LONG_RUNNING,
-    LONGEST_LOOK,
     LONGEST_WAIT,
     Pace,
     buffer_size,
-    needs_another,
     room,
 )
 from .policies import SUSPECT_CRASHES
@@ -34,39 +31,11 @@ from .runs import Run
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE: Final = 1.0
-"""Seconds for idle threads to leave when they are told to: they only have to wake up."""
-
-
 Leave = Callable[[], "Callable[[Outcome], None]"]
 
 
-class Worker(threading.Thread):
-    """One thread of the executor, what it is running and what it has measured.
-
-    The counters are written by this thread alone and read by the loop: no lock for each job.
-    """
-
-    def __init__(self, work: Callable[[Worker], None], number: int) -> None:
-        super().__init__(target=work, args=(self,), name=f"durable-worker-{number}", daemon=True)
-        self.parked = threading.Lock()
-        self.parked.acquire()
-        self.run_now: Run | None = None
-        self.since = 0.0
-        self.jobs = 0
-        self.seconds = 0.0
-
-
 class DurableThreadExecutor(BaseExecutor):
-    """Runs jobs on threads of its own, fed by one deque.
-
-    A future for each job, and a lock around each hand-over, would cost more than many a job.
-    Deques and lists are changed only by their atomic methods; a thread that finds nothing lies
-    down on its own lock until a submitter, or another thread that saw more work, wakes it.
-
-    Where others work already, the one that was woken stands by at first, and one at a time does:
-    jobs that only compute are done soonest by a single thread, those that wait by all of them. It
-    looks every few milliseconds which it is.
+    """Runs jobs on a crew of threads, and says how many to claim for it.
 
     ``perform`` runs one claim, which waited so many seconds, and never raises. It may return None
     and have the job run elsewhere, after it has called its third argument for what to call when
@@ -85,21 +54,18 @@ class DurableThreadExecutor(BaseExecutor):
         self._perform = perform
         self._may_start = may_start
         self._clock = clock
-        self._waiting: deque[Run] = deque()
+        self._crew = Crew(self._work, threads=threads)
+        self._waiting = self._crew.waiting
+        self._workers = self._crew.workers
         self._withdrawn: deque[Run] = deque()
         self._elsewhere: dict[str, tuple[Run, float]] = {}
-        self._idle: list[Worker] = []
-        self._standing_by = threading.Lock()
-        self._too_many = False
-        self._workers = [Worker(self._work, number) for number in range(threads)]
         self._pace = Pace()
         self._measured = (0, 0.0)
-        self._crew = threads
+        self._useful = threads
         self._buffer = 0
         self._hungry = False
         self._alone: Run | None = None
         self._closed = False
-        self._stopping = False
 
     # What APScheduler calls.
 
@@ -107,18 +73,12 @@ class DurableThreadExecutor(BaseExecutor):
         """Start the threads."""
         super().start(scheduler, alias)
         self._alias = alias
-        for worker in self._workers:
-            worker.start()
+        self._crew.start()
 
     def shutdown(self, wait: bool = True) -> None:
         """Let the threads end; with ``wait`` when their jobs are over. Waiting claims are kept."""
         self.close()
-        self._stopping = True
-        while self._idle:
-            self._wake()
-        for worker in self._workers:
-            if worker.ident is not None and (wait or worker.run_now is None):
-                worker.join(None if wait else STOP_GRACE)
+        self._crew.stop(wait=wait)
 
     def submit_job(self, job: Run, run_times: list[datetime]) -> None:
         """Take a run; how many a schedule may have is counted in the store, so not here."""
@@ -128,7 +88,7 @@ class DurableThreadExecutor(BaseExecutor):
         if job.claim.crashes >= SUSPECT_CRASHES:
             self._alone = job
         (self._withdrawn if self._closed else self._waiting).append(job)
-        self._call()
+        self._crew.call()
 
     # What the job store asks, from the loop's thread.
 
@@ -148,8 +108,8 @@ class DurableThreadExecutor(BaseExecutor):
         self._measure()
         if self._waiting and busy:
             # How many threads are worth it for jobs like these; else it stays what it was.
-            self._crew = len(busy)
-        moving = min(self._crew, len(self._workers) - stuck)
+            self._useful = len(busy)
+        moving = min(self._useful, len(self._workers) - stuck)
         self._buffer = buffer_size(self._pace, moving=moving)
         idle = len(self._workers) - len(busy)
         return room(idle=idle, waiting=len(self._waiting), buffer=self._buffer)
@@ -173,7 +133,7 @@ class DurableThreadExecutor(BaseExecutor):
     def starting(self) -> int:
         """How many more claims would start at once: one, where no thread works. A second may wait
         for the first."""
-        return int(not self._waiting and not self._busy())
+        return int(not self._waiting and not self._crew.busy())
 
     def take_back(self) -> list[Claim]:
         """The claims that are to be given back: overdue behind slow jobs, or refused."""
@@ -186,7 +146,7 @@ class DurableThreadExecutor(BaseExecutor):
             if run.taken_at > horizon:
                 # Only this thread appends, so the one put back is still the eldest.
                 self._waiting.appendleft(run)
-                self._call()
+                self._crew.call()
                 break
             self._withdrawn.append(run)
         claims: list[Claim] = []
@@ -201,7 +161,7 @@ class DurableThreadExecutor(BaseExecutor):
         return claims
 
     def _measure(self) -> None:
-        jobs = self._jobs()
+        jobs = self._crew.jobs()
         seconds = sum(worker.seconds for worker in self._workers)
         jobs_before, seconds_before = self._measured
         self._pace = self._pace.after(jobs - jobs_before, seconds - seconds_before)
@@ -250,13 +210,13 @@ class DurableThreadExecutor(BaseExecutor):
 
     def _work(self, worker: Worker) -> None:
         now = self._clock()
-        while (run := self._next(worker)) is not None:
+        while (run := self._crew.next(worker)) is not None:
             if worker.run_now is None:
                 now = self._clock()
             worker.since = now
             worker.run_now = run
             if self._waiting:
-                self._call()
+                self._crew.call()
             events = self._execute(run, now - run.taken_at)
             if events is not None:
                 self._over(run, events)
@@ -267,76 +227,6 @@ class DurableThreadExecutor(BaseExecutor):
                 worker.run_now = None
                 self._hungry = False
                 self._scheduler.wakeup()
-
-    def _next(self, worker: Worker) -> Run | None:
-        """The next run to execute; waits for one. None when the executor stops."""
-        while True:
-            if self._may_go_on(worker):
-                with suppress(IndexError):
-                    return self._waiting.popleft()
-            worker.run_now = None
-            if self._stopping:
-                return None
-            self._idle.append(worker)
-            if (self._waiting and not self._standing_by.locked()) or self._stopping:
-                # Something came between the look and lying down. If somebody has picked this
-                # thread to be woken meanwhile, that call is waited for.
-                try:
-                    self._idle.remove(worker)
-                    continue
-                except ValueError:
-                    pass
-            worker.parked.acquire()
-
-    def _may_go_on(self, worker: Worker) -> bool:
-        """Whether a thread is to take what waits. One that works is, unless there are too many."""
-        if worker.run_now is not None:
-            if not self._too_many:
-                return True
-            self._too_many = False
-            return False
-        if not self._busy():
-            return True
-        if not self._standing_by.acquire(blocking=False):
-            return False
-        try:
-            return self._stand_by()
-        finally:
-            self._standing_by.release()
-
-    def _stand_by(self) -> bool:
-        """Watch the threads that work while something waits; True when one more is worth it."""
-        pause = FIRST_LOOK
-        while self._waiting and not self._stopping:
-            jobs, since = self._jobs(), time.monotonic()
-            time.sleep(pause)
-            seconds = time.monotonic() - since
-            busy = self._busy()
-            if not busy or needs_another(
-                self._jobs() - jobs, seconds=seconds, late=seconds - pause
-            ):
-                return True
-            self._too_many = busy > 1
-            pause = min(pause * 2, LONGEST_LOOK)
-        return False
-
-    def _busy(self) -> int:
-        return sum(1 for worker in self._workers if worker.run_now is not None)
-
-    def _jobs(self) -> int:
-        return sum(worker.jobs for worker in self._workers)
-
-    def _call(self) -> None:
-        """See to it that what waits is watched, if not taken."""
-        if self._idle and not self._standing_by.locked():
-            self._wake()
-
-    def _wake(self) -> None:
-        try:
-            worker = self._idle.pop()
-        except IndexError:
-            return
-        worker.parked.release()
 
     def _leave(self, run: Run) -> Callable[[Outcome], None]:
         """Note that a run goes on elsewhere; returns what to call when it has ended."""

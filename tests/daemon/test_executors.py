@@ -257,7 +257,7 @@ class Watch:
 
 def test_a_second_thread_stands_by_until_it_is_needed(bench, monkeypatch):
     watch = Watch(False)
-    monkeypatch.setattr("pyramid_durable.executors.needs_another", watch)
+    monkeypatch.setattr("pyramid_durable.crew.needs_another", watch)
     one = bench(threads=3)
     one.submit("a", "b", slow=True)
     eventually(lambda: watch.asked >= 3)
@@ -268,13 +268,13 @@ def test_a_second_thread_stands_by_until_it_is_needed(bench, monkeypatch):
 
 def test_a_thread_too_many_leaves_what_waits_to_the_others(bench, monkeypatch):
     watch = Watch(True)
-    monkeypatch.setattr("pyramid_durable.executors.needs_another", watch)
+    monkeypatch.setattr("pyramid_durable.crew.needs_another", watch)
     one = bench(threads=3)
     one.submit("a", "b", slow=True)
     eventually(lambda: one.running() == {"a", "b"})
     watch.answer = False
     one.submit("c", slow=True)
-    eventually(lambda: one.executor._too_many)
+    eventually(lambda: one.executor._crew._too_many)
     one.finish("a")
     eventually(lambda: one.running() == {"b"})
     asked = watch.asked
@@ -285,7 +285,7 @@ def test_a_thread_too_many_leaves_what_waits_to_the_others(bench, monkeypatch):
 
 
 def test_what_waits_when_the_last_thread_ends_its_job_is_taken(bench, monkeypatch):
-    monkeypatch.setattr("pyramid_durable.executors.needs_another", Watch(False))
+    monkeypatch.setattr("pyramid_durable.crew.needs_another", Watch(False))
     one = bench(threads=2)
     for number in range(200):
         ids = [f"{number}-{each}" for each in range(5)]
