@@ -177,7 +177,7 @@ class Attempt:
     def _save_userdata(self, userdata: Mapping[str, Any]) -> None:
         text = self.serializer.dumps(dict(userdata))
         with self._beside() as connection:
-            if not self.store.claims.save_userdata(connection, self.claim, text):
+            if not self.store.holdings.save_userdata(connection, self.claim, text):
                 raise LostClaim(f"job {self.claim.id}: its claim is another daemon's now")
         self._saved_userdata = text
 

@@ -123,9 +123,7 @@ class Crew:
             time.sleep(pause)
             seconds = time.monotonic() - since
             busy = self.busy()
-            if not busy or needs_another(
-                self.jobs() - jobs, seconds=seconds, late=seconds - pause
-            ):
+            if not busy or needs_another(self.jobs() - jobs, seconds=seconds, late=seconds - pause):
                 return True
             self._too_many = busy > 1
             pause = min(pause * 2, LONGEST_LOOK)

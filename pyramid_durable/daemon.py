@@ -241,7 +241,7 @@ class Daemon:
         store = self._scheduler.store
         try:
             with store.begin() as connection:
-                return bool(store.claims.mark_started(connection, [claim]))
+                return bool(store.holdings.mark_started(connection, [claim]))
         except StoreUnavailable:
             return False
 

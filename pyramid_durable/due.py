@@ -109,11 +109,11 @@ def _give_back(
     """Give back these, and what else is ours; returns the (id, claim_no) of the latter."""
     with store.begin() as connection:
         for claim, due_at in left:
-            store.claims.release(connection, [claim], due_at=due_at)
+            store.holdings.release(connection, [claim], due_at=due_at)
         # What was claimed when an exception came in between, such as Ctrl-C.
-        unfinished: set[tuple[str, int]] = store.claims.owned(connection, owner)
+        unfinished: set[tuple[str, int]] = store.holdings.owned(connection, owner)
         if unfinished:
-            store.claims.release_owned(connection, owner, unfinished)
+            store.holdings.release_owned(connection, owner, unfinished)
     return unfinished
 
 
@@ -130,7 +130,7 @@ def _claim_one(
     as_of = {} if now is None else {"now": now}
     aside: list[Claim] = []
     with store.read() as connection:
-        look = store.claims.look(connection, queues, **as_of)
+        look = store.looks.look(connection, queues, **as_of)
     if look.idle:
         return None
     with store.begin() as connection:

@@ -73,12 +73,12 @@ def give_back(
             unstarted[ending.delay].append(ending.claim)
     with store.begin() as connection:
         for delay, claims in unstarted.items():
-            store.claims.release(connection, claims, delay=delay)
+            store.holdings.release(connection, claims, delay=delay)
         # Few, and one by one: of each it is to be known whether it was still ours.
         freed = [
             ending
             for ending in started
-            if store.claims.release(connection, [ending.claim], delay=ending.delay)
+            if store.holdings.release(connection, [ending.claim], delay=ending.delay)
         ]
         rescued: Sequence[Rescued] = ()
         if crashed:

@@ -163,12 +163,12 @@ class Heartbeat:
         """
         if self._holding is None:
             return
-        owned = self._store.claims.owned(connection, self.incarnation)
+        owned = self._store.holdings.owned(connection, self.incarnation)
         unheld = owned - self._holding() if owned else set()
         forgotten = unheld & self._unheld
         self._unheld = unheld
         if forgotten:
-            given_back = self._store.claims.release_owned(connection, self.incarnation, forgotten)
+            given_back = self._store.holdings.release_owned(connection, self.incarnation, forgotten)
             log.warning(
                 "%d claims that an outage had made this daemon forget were given back",
                 given_back,
@@ -180,7 +180,7 @@ class Heartbeat:
         started = {(claim.id, claim.claim_no): claim for claim in running if not claim.started}
         new = [claim for fence, claim in started.items() if fence not in self._noted]
         if new:
-            self._store.claims.mark_started(connection, new)
+            self._store.holdings.mark_started(connection, new)
         self._noted = set(started)
 
     def _register(self) -> None:

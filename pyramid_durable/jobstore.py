@@ -114,7 +114,7 @@ class DurableJobStore(BaseJobStore):
         if not claims:
             return 0
         with self._store.begin() as connection:
-            released: int = self._store.claims.release(connection, claims)
+            released: int = self._store.holdings.release(connection, claims)
         if released:
             log.info(
                 "%d claimed jobs that could not start soon were given back",
@@ -140,7 +140,7 @@ class DurableJobStore(BaseJobStore):
         claims: Sequence[Claim] = ()
         aside: list[Claim] = []
         with self._store.begin(looks_first=True) as connection:
-            look = self._store.claims.look(connection, self._queues)
+            look = self._store.looks.look(connection, self._queues)
             if not look.idle:
                 claims = self._take(connection, look, room, aside)
         pause = self._poll_interval
@@ -168,7 +168,7 @@ class DurableJobStore(BaseJobStore):
         )
         suspect = bool(claims) and claims[0].crashes >= SUSPECT_CRASHES
         if suspect and not self._executor.is_quiet():
-            self._store.claims.release(connection, claims, delay=self._hush())
+            self._store.holdings.release(connection, claims, delay=self._hush())
             aside += claims
             return ()
         return claims

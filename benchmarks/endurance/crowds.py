@@ -115,13 +115,13 @@ def claim(made: Stand, limit: int) -> float:
     store = made.scheduler.store
     start = time.perf_counter()
     with store.read() as connection:
-        look = store.claims.look(connection, [work.QUEUE])
+        look = store.looks.look(connection, [work.QUEUE])
     with store.begin() as connection:
         found = store.claims.take(connection, "nobody", look, limit)
     taken = time.perf_counter() - start
     assert len(found) == limit, len(found)
     with store.begin() as connection:
-        assert store.claims.release(connection, found) == limit
+        assert store.holdings.release(connection, found) == limit
     return taken
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from .cancels import Cancels
-from .claims import Claims, Look
+from .claims import Claims
 from .completions import Completions
 from .daemons import DaemonInfo, Daemons, Rescued
 from .database import Database
 from .generations import Generations, Standing
+from .holdings import Holdings
 from .job_changes import JobChanges
 from .jobs import Jobs
+from .look import Look, Looks
 from .migrate import ensure_schema, migrate
 from .queues import Queues
 from .retention import Retention
@@ -33,7 +35,9 @@ class Store(Database):
         self.schedules = Schedules(self, self.jobs)
         settling = Settling(self)
         self.generations = Generations(self, self.schedules)
-        self.claims = Claims(self, self.schedules, settling)
+        self.looks = Looks(self)
+        self.holdings = Holdings(self)
+        self.claims = Claims(self, self.schedules, settling, self.holdings)
         self.cancels = Cancels(self)
         self.completions = Completions(self, settling)
         self.daemons = Daemons(self)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -11,58 +10,26 @@ from typing import Any, Final
 from sqlalchemy import (
     Connection,
     Select,
-    Transaction,
     bindparam,
-    func,
     literal_column,
-    or_,
     select,
-    tuple_,
     type_coerce,
     update,
 )
 from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
-from ..records import PRIORITIES, RUNNING, SCHEDULED, Claim
+from ..records import RUNNING, Claim
 from ..times import utcnow
 from .cancels import Cancels
 from .database import Database
-from .fencing import fence
+from .holdings import Holdings
+from .look import Due, Look
 from .queues import is_active
 from .rows import CLAIM_NAMES, Options, to_claims
 from .schedules import Schedules
 from .settling import Settling, by_pause
 from .types import UtcDateTime
-from .userdata import ScheduleUserdata
-
-Due = tuple[str, int]
-"""A queue and a priority that have work."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """What the store holds for a daemon at this moment, seen without a lock.
-
-    ``due`` is in the order to claim in: by priority, then by the time of the job that waits
-    longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
-    is the time that took the clock's place, if one did. ``seen_in`` is the transaction, where it was
-    in one: it is limited, and planned, as a claim's has to be.
-    """
-
-    now: datetime
-    as_of: datetime | None
-    queues: tuple[str, ...]
-    due: tuple[Due, ...]
-    next_at: datetime | None
-    schedules_due: bool
-    seen_in: Transaction | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to claim."""
-        return not self.due and not self.schedules_due
-
 
 DUE, DUE_AS_OF, NAMED = "due", "due as of", "named"
 """What a claim picks its jobs by: the database's clock, a time that takes its place, their ids."""
@@ -75,15 +42,17 @@ _PLACE: Final = attrgetter("run_at", "id")
 
 
 class Claims:
-    """Claiming and giving back."""
+    """Claiming."""
 
-    def __init__(self, database: Database, schedules: Schedules, settling: Settling) -> None:
+    def __init__(
+        self, database: Database, schedules: Schedules, settling: Settling, holdings: Holdings
+    ) -> None:
         self._db = database
+        self._holdings = holdings
         self._schedules = schedules
         self._settling = settling
         self._cancels = Cancels(database)
         self._job = database.tables.job
-        self._userdata = ScheduleUserdata(database)
         now = database.dialect.now().label("claimed_at")
         columns: dict[str, Any] = {
             name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS
@@ -96,74 +65,9 @@ class Claims:
             ]
             for started in (False, True)
         }
-        self._questions: dict[tuple[str, ...], Select[Any]] = {}
         # By what they pick, and whether it starts at once: building one, or telling that it is
         # built already, takes longer than a database does to answer it.
         self._kept: dict[tuple[str, bool], tuple[Any, ...]] = {}
-
-    def look(
-        self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
-    ) -> Look:
-        """See what is due on these queues; one statement, whose cost is a few index probes.
-
-        ``now`` takes the database's clock's place for what is due.
-
-        One index over (queue, priority, due_at) answers for each queue and priority apart; a
-        single range over priority and time would walk all jobs of the future.
-        """
-        names = tuple(queues)
-        question = self._questions.get(names)
-        if question is None:
-            question = self._questions[names] = self._question(names)
-        row = tuple(connection.execute(question).one())
-        as_of, (now, schedule_at) = now, row[:2]
-        now = as_of or now
-        pairs: list[tuple[int, datetime, str]] = []
-        waiting: list[datetime] = []
-        width = 1 + len(PRIORITIES)
-        for index, queue in enumerate(names):
-            paused, *times = row[2 + index * width : 2 + (index + 1) * width]
-            if paused:
-                continue
-            for priority, at in zip(PRIORITIES, times, strict=True):
-                if at is not None and at <= now:
-                    pairs.append((priority, at, queue))
-                elif at is not None:
-                    waiting.append(at)
-        schedules_due = schedule_at is not None and schedule_at <= now
-        if schedule_at is not None and not schedules_due:
-            waiting.append(schedule_at)
-        return Look(
-            now=now,
-            as_of=as_of,
-            queues=names,
-            due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
-            next_at=min(waiting, default=None),
-            schedules_due=schedules_due,
-            seen_in=connection.get_transaction(),
-        )
-
-    def _question(self, queues: tuple[str, ...]) -> Select[Any]:
-        job, queue, schedule = self._job.c, self._db.tables.queue.c, self._db.tables.schedule.c
-        columns: list[Any] = [
-            self._db.dialect.now().label("now"),
-            select(func.min(schedule.due_at))
-            # Not as IN, whose list would be written into the statement anew each time.
-            .where(or_(*(schedule.queue == name for name in queues)), schedule.due_at.is_not(None))
-            .where(is_active(self._db.tables, schedule.queue))
-            .scalar_subquery(),
-        ]
-        for name in queues:
-            columns.append(select(queue.paused).where(queue.name == name).scalar_subquery())
-            columns.extend(
-                select(job.due_at)
-                .where(job.queue == name, job.priority == priority, job.due_at.is_not(None))
-                .order_by(job.due_at)
-                .limit(1)
-                .scalar_subquery()
-                for priority in PRIORITIES
-            )
-        return select(*columns, *map(literal_column, self._db.dialect.settings))
 
     def take(
         self,
@@ -204,7 +108,7 @@ class Claims:
         self._put_off(connection, twins)
         kept, given_back = claim_alone(claims)
         if given_back:
-            self.release(connection, given_back)
+            self._holdings.release(connection, given_back)
         if aside is not None:
             aside += [*twins, *given_back]
         return kept
@@ -280,7 +184,7 @@ class Claims:
 
     def _put_off(self, connection: Connection, twins: Sequence[Claim]) -> None:
         for pause, group in by_pause(twins).items():
-            self.release(connection, group, delay=pause)
+            self._holdings.release(connection, group, delay=pause)
 
     def _pick(self, pick: str) -> Select[tuple[str]]:
         c = self._job.c
@@ -346,77 +250,3 @@ class Claims:
             due_at=None,
             started_at=self._db.dialect.now() if started else None,
         )
-
-    def mark_started(self, connection: Connection, claims: Iterable[Claim]) -> int:
-        """Note that claimed jobs have started, or are about to; returns how many are still ours."""
-        c = self._job.c
-        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
-        ours = (tuple_(c.id, c.claim_no, c.owner).in_(fences), c.started_at.is_(None))
-        # One that is locked is about to end: the heartbeat must not wait for it.
-        free = select(c.id).where(*ours).with_for_update(skip_locked=True)
-        ids = connection.execute(free).scalars().all()
-        if ids:
-            now = self._db.dialect.now()
-            connection.execute(update(self._job).where(c.id.in_(ids)).values(started_at=now))
-        return len(ids)
-
-    def release(
-        self,
-        connection: Connection,
-        claims: Iterable[Claim],
-        *,
-        delay: float = 0.0,
-        due_at: datetime | None = None,
-    ) -> int:
-        """Give back claimed jobs that have not started; returns how many were still ours.
-
-        They are due again when they were first, so that they keep their place, or after ``delay``
-        seconds, or at ``due_at``; it costs them no attempt.
-        """
-        c = self._job.c
-        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
-        statement = (
-            update(self._job)
-            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
-            .values(self._free(due_at or (self._db.soon(delay) if delay else c.run_at)))
-        )
-        return connection.execute(statement).rowcount
-
-    def _free(self, due_at: Any) -> dict[str, Any]:
-        return {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}
-
-    def owned(self, connection: Connection, owner: str) -> set[tuple[str, int]]:
-        """Return what a daemon has claimed and not ended, as (id, claim_no)."""
-        c = self._job.c
-        question = select(c.id, c.claim_no).where(c.owner == owner)
-        found: Sequence[Any] = connection.execute(question).all()
-        return {(id, number) for id, number in found}
-
-    def release_owned(
-        self, connection: Connection, owner: str, fences: Collection[tuple[str, int]]
-    ) -> int:
-        """Give back claims of ``owner`` that are known by (id, claim_no) only; returns how many."""
-        c = self._job.c
-        statement = (
-            update(self._job)
-            .where(tuple_(c.id, c.claim_no).in_(list(fences)), c.owner == owner)
-            .values(self._free(c.run_at))
-        )
-        return connection.execute(statement).rowcount
-
-    def save_userdata(self, connection: Connection, claim: Claim, userdata: str) -> bool:
-        """Keep a running job's userdata; False when the claim is another daemon's by now.
-
-        Its schedule gets it too, unless somebody has locked that: the job itself may have, in its
-        own transaction. Then it gets it when the attempt ends.
-        """
-        schedule = claim.schedule_id
-        carry = schedule is not None and self._userdata.hold(connection, [schedule], wait=False)
-        is_ours = fence(self._job, claim.claim_no, claim.owner)
-        ours = update(self._job).where(self._job.c.id == claim.id, *is_ours)
-        statement = ours.values(userdata=userdata)
-        if connection.execute(statement).rowcount != 1:
-            return False
-        if carry and schedule is not None:
-            self._userdata.put(connection, {schedule: userdata})
-        return True

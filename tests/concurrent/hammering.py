@@ -86,7 +86,7 @@ class Hammer:
 
     def work(self) -> None:
         with self.store.read() as connection:
-            look = self.store.claims.look(connection, ["default"])
+            look = self.store.looks.look(connection, ["default"])
         if look.idle:
             return
         with self.store.begin() as connection:
@@ -101,7 +101,7 @@ class Hammer:
         with self.store.begin() as connection:
             ends = [self.random.choice(ENDS) for _ in claims]
             back = [claim for claim, how in zip(claims, ends, strict=True) if how == "given back"]
-            self.store.claims.release(connection, back)
+            self.store.holdings.release(connection, back)
             done = [
                 Completion(
                     id=claim.id,

@@ -73,7 +73,7 @@ class Bench:
     def claim(self) -> Claim:
         """Claim the one job that is due."""
         with self.store.begin() as connection:
-            look = self.store.claims.look(connection, ["default", "mail"])
+            look = self.store.looks.look(connection, ["default", "mail"])
             (self.last,) = self.store.claims.take(connection, self.owner, look, 10)
         return self.last
 

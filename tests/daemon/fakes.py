@@ -111,7 +111,8 @@ class FakeStore:
         self.started = []
         self.interrupted = []
         self.swept = 0
-        self.claims = self.completions = self.daemons = self.jobs = self.job_changes = self
+        self.claims = self.looks = self.holdings = self.completions = self
+        self.daemons = self.jobs = self.job_changes = self
 
     @contextlib.contextmanager
     def begin(self, *, looks_first=False):

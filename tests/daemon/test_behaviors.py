@@ -199,7 +199,7 @@ def test_run_due_goes_on_beside_a_twin_of_a_job_that_another_daemon_runs(bench: 
     one = bench()
     ask(one, Welcome, 1)
     with one.store.begin() as connection:
-        look = one.store.claims.look(connection, ["default"])
+        look = one.store.looks.look(connection, ["default"])
         assert one.store.claims.take(connection, one.owner, look, 1)
     ask(one, Welcome, 1)
     ask(one, LateFee, 7)

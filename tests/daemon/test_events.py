@@ -198,7 +198,7 @@ def test_a_rescue_shows_as_another_attempt_with_its_reason(
     one = bench(settings={**FAST, "scheduler.poison_limit": poison_limit})
     id = one.scheduler.add_async_job(jobs.add, args=[1])
     with one.store.begin() as connection:
-        look = one.store.claims.look(connection, ["default"])
+        look = one.store.looks.look(connection, ["default"])
         one.store.claims.take(connection, one.owner, look, 1, starting=int(known_as_started))
     gone(one)
     started(one=one)

@@ -126,7 +126,7 @@ def test_a_lost_claim_undoes_what_the_job_did(bench, session, caplog):
     one.scheduler.add_async_job(jobs.rent, args=["ski"])
     claim = one.claim()
     with one.store.begin() as connection:
-        one.store.claims.release(connection, [claim])
+        one.store.holdings.release(connection, [claim])
     outcome = one.runner.run(claim)
     assert isinstance(outcome.error, LostClaim)
     assert outcome.completion is None
@@ -177,7 +177,7 @@ def test_a_follow_up_in_the_store_is_one_transaction_with_the_end_of_its_job(ben
     one.scheduler.add_async_job(jobs.follow_up)
     claim = one.claim()
     with one.store.begin() as connection:
-        one.store.claims.release(connection, [claim])
+        one.store.holdings.release(connection, [claim])
     outcome = one.runner.run(claim)
     if isinstance(outcome.error, LostClaim):
         assert one.site.jobs() == ["tests.daemon.jobs:follow_up"]

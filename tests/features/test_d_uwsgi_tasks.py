@@ -328,7 +328,7 @@ def test_d9_a_task_outlives_the_daemon_that_ran_it(make_application: Make) -> No
     info = DaemonInfo(incarnation="dead", label="d", host="elsewhere", pid=1, queues=("default",))
     with store.begin() as connection:
         store.daemons.register(connection, info)
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
         assert len(store.claims.take(connection, "dead", look, 1)) == 1
         long_ago = datetime.now(UTC) - timedelta(minutes=5)
         connection.execute(store.tables.daemon.update().values(heartbeat_at=long_ago))

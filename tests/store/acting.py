@@ -23,7 +23,7 @@ def claim(
     store: Store, owner: str = "a", limit: int = 100, queues: tuple[str, ...] = ("default",)
 ) -> list[Claim]:
     with store.read() as connection:
-        look = store.claims.look(connection, queues)
+        look = store.looks.look(connection, queues)
     with store.begin() as connection:
         return store.claims.take(connection, owner, look, limit)
 

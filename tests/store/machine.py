@@ -336,11 +336,11 @@ class Laws(RuleBasedStateMachine):
     def write_late(self, late: list[int], how: str) -> None:
         claims = self._old_claims_of(late)
         with self.store.begin() as connection:
-            assert not self.store.claims.release(connection, claims)
+            assert not self.store.holdings.release(connection, claims)
             ends = [end_of(claim, how) for claim in claims]
             assert not self.store.completions.write(connection, ends)
             for claim in claims:
-                assert not self.store.claims.save_userdata(connection, claim, "late")
+                assert not self.store.holdings.save_userdata(connection, claim, "late")
         self._look()
 
     @rule(some=some_picks, delay=st.sampled_from((0.0, LATER)))
@@ -348,7 +348,7 @@ class Laws(RuleBasedStateMachine):
         claims = self._claims_of(some, self.handed)
         current = [claim for claim in claims if self._counts(claim)]
         with self.store.begin() as connection:
-            released = self.store.claims.release(connection, claims, delay=delay)
+            released = self.store.holdings.release(connection, claims, delay=delay)
         assert released == len(current)
         self._freed(current)
 
@@ -359,7 +359,7 @@ class Laws(RuleBasedStateMachine):
             return
         with self.store.begin() as connection:
             self.store.jobs.cancel(connection, claim.id)
-            assert self.store.claims.release(connection, [claim]) == 1
+            assert self.store.holdings.release(connection, [claim]) == 1
         self.asked.add(claim.id)
         self._freed([claim])
         self._claim(name, 100)
@@ -374,7 +374,7 @@ class Laws(RuleBasedStateMachine):
             progress = Progress(done=1.0, total=None)
             self.store.jobs.set_progress(connection, claim.id, progress)
             text = f'{{"claim":{len(self.handed)}}}'
-            saved = self.store.claims.save_userdata(connection, claim, text)
+            saved = self.store.holdings.save_userdata(connection, claim, text)
         assert saved or not counts, "a living claim's write was dropped"
         assert counts or not saved, "a write with an old fence was taken"
         self._look({claim.id} if counts else ())
@@ -444,7 +444,7 @@ class Laws(RuleBasedStateMachine):
         claims = self._old_claims_of(some) if old else self._claims_of(some, self.holder.values())
         new = [claim for claim in claims if self._counts(claim) and claim not in self.started]
         with self.store.begin() as connection:
-            assert self.store.claims.mark_started(connection, claims) == len(new)
+            assert self.store.holdings.mark_started(connection, claims) == len(new)
         self.started += new
         self._look({claim.id for claim in new})
 
@@ -537,7 +537,7 @@ class Laws(RuleBasedStateMachine):
     def _see(self, ahead: int) -> Any:
         as_of = datetime.now(UTC) + timedelta(seconds=ahead) if ahead else None
         with self.store.read() as connection:
-            return self.store.claims.look(connection, QUEUES, now=as_of)
+            return self.store.looks.look(connection, QUEUES, now=as_of)
 
     def _claimed(self, look: Any, *taken: Sequence[Claim], all_of_them: bool = False) -> None:
         claims = [claim for some in taken for claim in some]

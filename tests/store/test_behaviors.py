@@ -251,7 +251,7 @@ def test_the_key_stays_with_a_job_through_its_retries(store: Store, equal: Make)
     assert states(store, first, twin) == ["scheduled", "scheduled"]
     later = datetime.now(UTC) + timedelta(hours=2)
     with store.begin() as connection:
-        look = store.claims.look(connection, ["default"], now=later)
+        look = store.looks.look(connection, ["default"], now=later)
         [again] = store.claims.take(connection, "a", look, 10)
     assert again.id == first.id
     complete(store, end(again, state="failed"))
@@ -263,7 +263,7 @@ def test_the_key_stays_with_a_job_that_is_rescued_or_given_back(store: Store, eq
     add(store, first, twin)
     claims = claim(store, register(store, "dead"))
     with store.begin() as connection:
-        store.claims.release(connection, claims)
+        store.holdings.release(connection, claims)
     assert [one.id for one in claim(store, "dead")] == [first.id]
     with store.begin() as connection:
         store.daemons.leave(connection, "dead")
@@ -311,7 +311,7 @@ def test_a_job_in_the_place_of_the_holder_is_not_the_holder(store: Store, equal:
     complete(store, end(claimed, state="scheduled", delay=3600.0))
     add(store, twin, equal("RUN_ONCE", "other", replace_existing=True, delay=3600.0, **mine))
     with store.begin() as connection:
-        look = store.claims.look(connection, ["default"], now=datetime.now(UTC) + timedelta(days=1))
+        look = store.looks.look(connection, ["default"], now=datetime.now(UTC) + timedelta(days=1))
         claims = store.claims.take(connection, "a", look, 10)
     assert {one.id for one in claims} == {"mine", twin.id}
 
@@ -325,12 +325,12 @@ def test_twins_do_not_keep_others_from_being_claimed(store: Store, equal: Make) 
         found = []
         for _ in range(2):
             with store.begin() as connection:
-                look = store.claims.look(connection, ["default"], now=now)
+                look = store.looks.look(connection, ["default"], now=now)
                 found += store.claims.take(connection, "a", look, 1)
         assert len(found) == 2
         assert other.id in {one.id for one in found}
         with store.begin() as connection:
-            store.claims.release(connection, found)
+            store.holdings.release(connection, found)
 
 
 def test_a_twin_looks_again_ever_more_slowly(store: Store, spec: Make) -> None:

@@ -57,7 +57,7 @@ def test_one_given_back_ends_at_its_next_claim(store: Store, spec: Make) -> None
     claims = claim(store)
     ask_to_stop(store, specs[0].id)
     with store.begin() as connection:
-        store.claims.release(connection, claims)
+        store.holdings.release(connection, claims)
     # One at a time: an empty answer would mean that nothing is due.
     [left] = claim(store, limit=1)
     assert left.id == specs[1].id

@@ -89,7 +89,7 @@ def test_a_paused_job_is_not_claimed_until_it_is_resumed(store: Store, spec: Mak
     job = stored(store, due.id)
     assert (job.state, job.due_at, job.paused) == ("scheduled", None, True)
     with store.read() as connection:
-        look = store.claims.look(connection, ["default", "mail"])
+        look = store.looks.look(connection, ["default", "mail"])
         assert (look.idle, look.next_at) == (True, None)
         assert store.stats.counts(connection) == {
             "default": {"scheduled": 1},
@@ -155,7 +155,7 @@ def test_a_waiting_job_is_run_now(store: Store, spec: Make, paused: bool) -> Non
     [claimed] = claim(store)
     # It keeps its new time when it is given back.
     with store.begin() as connection:
-        store.claims.release(connection, [claimed])
+        store.holdings.release(connection, [claimed])
     assert len(claim(store)) == 1
     assert remembered(store) == set()
 
@@ -488,7 +488,7 @@ def test_a_change_while_the_job_is_being_claimed_finds_it_running(
     asked = spec()
     add(store, asked)
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     with store.begin() as connection:
         [claimed] = store.claims.take(connection, "a", look, 10)
         answer = beside(lambda other: act_on(store, other, verb, asked.id))
@@ -505,7 +505,7 @@ def test_a_claim_while_the_job_is_being_changed_takes_nothing(
     asked = spec()
     add(store, asked)
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     with store.begin() as connection:
         assert act_on(store, connection, verb, asked.id)
         answer = beside(lambda other: store.claims.take(other, "a", look, 10))
@@ -531,7 +531,7 @@ def test_a_schedule_that_is_paused_while_it_fires_fires_once(
 ) -> None:
     add_schedule(store, interval(spec(), 3600.0))
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     with store.begin() as connection:
         assert len(store.claims.take(connection, "a", look, 10)) == 1
         answer = beside(lambda other: store.schedule_changes.pause(other, "s"))
@@ -572,7 +572,7 @@ def test_a_paused_schedule_goes_on_from_its_next_time_with_an_account(
     assert change(store, "pause", "s") is None
     assert (schedule_of(store).paused, schedule_of(store).next_run_at) == (True, start)
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     assert (look.idle, look.next_at) == (True, None)
     assert claim(store) == []
     assert change(store, "resume", "s") == "default"
@@ -602,7 +602,7 @@ def test_a_pause_that_missed_nothing_leaves_no_account(store: Store, spec: Make)
     change(store, "resume", "s")
     with store.read() as connection:
         assert store.jobs.list(connection) == []
-        assert store.claims.look(connection, ["default"]).next_at == at
+        assert store.looks.look(connection, ["default"]).next_at == at
     assert schedule_of(store).next_run_at == at
 
 
@@ -616,7 +616,7 @@ def test_a_schedule_whose_end_passed_in_its_pause_has_ended(store: Store, spec: 
     assert schedule_of(store).next_run_at is None
     with store.read() as connection:
         [account] = store.jobs.list(connection)
-        assert store.claims.look(connection, ["default"]).idle
+        assert store.looks.look(connection, ["default"]).idle
     assert account.options["passed"]["number"] == 3
     assert change(store, "pause", "s") is None
 
@@ -677,7 +677,7 @@ def test_a_schedule_gets_another_time(store: Store, spec: Make, paused: bool) ->
     schedule = schedule_of(store)
     assert (schedule.next_run_at, schedule.paused) == (at, paused)
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     assert (look.idle, look.next_at) == (True, None if paused else at)
 
 
@@ -751,14 +751,14 @@ def test_nothing_of_a_paused_queue_starts_in_any_daemon(store: Store, spec: Make
     add(store, spec(), spec(queue="mail"))
     add_schedule(store, interval(spec(queue="mail"), 3600.0, id="mails"))
     with store.read() as connection:
-        before = store.claims.look(connection, ["default", "mail"])
+        before = store.looks.look(connection, ["default", "mail"])
     assert before.schedules_due
     with store.begin() as connection:
         assert store.queues.set_paused(connection, "mail", True)
         assert not store.queues.set_paused(connection, "mail", True)
         assert store.queues.paused(connection) == {"mail"}
     with store.read() as connection:
-        look = store.claims.look(connection, ["mail"])
+        look = store.looks.look(connection, ["mail"])
         # Nor is there a time at which to look again: an idle daemon does not spin.
         assert (look.idle, look.schedules_due, look.next_at) == (True, False, None)
     with store.begin() as connection:

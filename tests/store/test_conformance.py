@@ -132,7 +132,7 @@ def test_future_jobs_other_queues_and_paused_queues_are_left_alone(
     assert claim(store) == []
     assert [one.queue for one in claim(store, queues=("default", "mail", "slow"))] == ["mail"]
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     assert look.idle
     assert look.next_at is not None
     assert abs(look.next_at - later) < timedelta(milliseconds=1)
@@ -141,7 +141,7 @@ def test_future_jobs_other_queues_and_paused_queues_are_left_alone(
 def test_a_claim_that_only_looks_so_far_keeps_no_writer_out(store: Store, spec: Make) -> None:
     add(store, spec(id="first"))
     with store.begin(looks_first=True) as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
         add(store, spec(id="second"))
         claims = store.claims.take(connection, "a", look, 10)
     assert {one.id for one in claims} == {"first", "second"}
@@ -189,9 +189,9 @@ def test_released_jobs_are_due_again_and_lost_no_attempt(store: Store, spec: Mak
     add(store, spec(), spec())
     one, two = claim(store)
     with store.begin() as connection:
-        assert store.claims.release(connection, [one]) == 1
-        assert store.claims.release(connection, [two], delay=3600.0) == 1
-        assert store.claims.release(connection, [one]) == 0
+        assert store.holdings.release(connection, [one]) == 1
+        assert store.holdings.release(connection, [two], delay=3600.0) == 1
+        assert store.holdings.release(connection, [one]) == 0
     [again] = claim(store, owner="b")
     assert (again.id, again.attempt, again.claim_no) == (one.id, 0, 2)
     assert complete(store, ended(one)) == set()
@@ -252,7 +252,7 @@ def test_another_time_can_take_the_clocks_place(store: Store, spec: Make) -> Non
     add(store, waits, spec(run_at=later + timedelta(days=1)))
     with store.begin() as connection:
         store.schedules.add(connection, [interval(spec(), 60.0, next_run_at=later)])
-        look = store.claims.look(connection, ["default"], now=later)
+        look = store.looks.look(connection, ["default"], now=later)
         claims = store.claims.take(connection, "a", look, 10)
         clock = store.now(connection)
     assert waits.id in {one.id for one in claims}
@@ -299,7 +299,7 @@ def test_a_crash_in_the_claim_leaves_neither_job_nor_advance(store: Store, spec:
         store.schedules.add(connection, [interval(spec(), 3600.0)])
         before = store.schedules.get(connection, "s")
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     assert look.schedules_due
     with pytest.raises(RuntimeError), store.begin() as connection:
         assert store.claims.take(connection, "a", look, 10)
@@ -337,7 +337,7 @@ def test_a_schedule_that_cannot_be_read_is_set_aside(store: Store, spec: Make) -
         )
     assert [one.schedule_id for one in claim(store)] == ["s"]
     with store.read() as connection:
-        assert store.claims.look(connection, ["default"]).idle
+        assert store.looks.look(connection, ["default"]).idle
         error = connection.execute(
             select(store.tables.schedule.c.error).where(store.tables.schedule.c.id == "bad")
         ).scalar_one()
@@ -361,7 +361,7 @@ def test_the_work_of_a_dead_daemon_is_rescued(store: Store, spec: Make) -> None:
     lost = claim(store, owner="dead", queues=("q",))
     kept = claim(store, owner="alive")
     with store.begin() as connection:
-        store.claims.release(connection, lost[1:])
+        store.holdings.release(connection, lost[1:])
         long_ago = store.now(connection) - timedelta(seconds=60)
         daemon = store.tables.daemon
         connection.execute(
@@ -407,18 +407,18 @@ def test_a_job_that_kills_its_daemons_ends_as_failed(store: Store, spec: Make) -
 def test_what_waits_behind_others_is_not_charged_for_a_crash(store: Store, spec: Make) -> None:
     add(store, *(spec() for _ in range(4)))
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     with store.begin() as connection:
         claims = store.claims.take(connection, "gone", look, 4, starting=1)
     assert [one.started for one in claims] == [True, False, False, False]
     with store.begin() as connection:
-        assert store.claims.mark_started(connection, claims[1:2]) == 1
-        assert store.claims.mark_started(connection, claims[1:2]) == 0
+        assert store.holdings.mark_started(connection, claims[1:2]) == 1
+        assert store.holdings.mark_started(connection, claims[1:2]) == 0
         rescued = store.daemons.rescue(connection, lease=15.0, poison_limit=3)
     crashes = {job.id: job.crashes for job in rescued}
     assert [crashes[one.id] for one in claims] == [1, 1, 0, 0]
     with store.begin() as connection:
-        assert store.claims.mark_started(connection, claims[2:]) == 0, "the claim is gone"
+        assert store.holdings.mark_started(connection, claims[2:]) == 0, "the claim is gone"
 
 
 def test_what_is_cut_short_counts_as_a_crash_under_its_fence(store: Store, spec: Make) -> None:
@@ -584,7 +584,7 @@ def test_what_is_given_back_keeps_its_place(store: Store, spec: Make) -> None:
     add(store, *specs)
     first = claim(store, limit=2)
     with store.begin() as connection:
-        store.claims.release(connection, first)
+        store.holdings.release(connection, first)
     assert [one.id for one in claim(store)] == [one.id for one in specs]
 
 
@@ -595,11 +595,11 @@ def test_claims_of_a_daemon_are_known_and_given_back_by_their_fences(
     one, two, three = claim(store, owner="a")
     complete(store, ended(three))
     with store.begin() as connection:
-        owned = store.claims.owned(connection, "a")
+        owned = store.holdings.owned(connection, "a")
         assert owned == {(one.id, 1), (two.id, 1)}
         lost = {(one.id, 1), (two.id, 7), (three.id, 1)}
-        assert store.claims.release_owned(connection, "b", lost) == 0
-        assert store.claims.release_owned(connection, "a", lost) == 1
+        assert store.holdings.release_owned(connection, "b", lost) == 0
+        assert store.holdings.release_owned(connection, "a", lost) == 1
     assert [again.id for again in claim(store)] == [one.id]
 
 

@@ -46,7 +46,7 @@ def test_a_job_that_is_held_keeps_its_time(store: Store, spec: Make) -> None:
     add(store, spec(id="a"), spec(id="b"))
     with store.begin() as connection:
         store.jobs.hold(connection, ["a"], 30.0)
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
         now = store.now(connection)
         held, free = (store.jobs.get(connection, id) for id in "ab")
     assert held is not None

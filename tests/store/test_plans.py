@@ -146,9 +146,9 @@ def test_look_claim_and_complete_touch_only_their_own_rows(
     with store.begin() as connection:
         store.jobs.add(connection, [spec(priority=n % 10) for n in range(BATCH)])
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     assert len(look.due) == 10
-    check_plans(store, lambda c: store.claims.look(c, ["default"]), pages=200)
+    check_plans(store, lambda c: store.looks.look(c, ["default"]), pages=200)
     check_plans(store, lambda c: store.claims.take(c, "me", look, BATCH), BATCH * PAGES_A_JOB)
     with store.begin() as connection:
         claims = store.claims.take(connection, "me", look, BATCH)
@@ -220,7 +220,7 @@ def take_many(store: Store, spec: Callable[..., JobSpec], owner: str) -> list[Cl
     with store.begin() as connection:
         store.jobs.add(connection, [spec() for _ in range(HELD)])
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     with store.begin() as connection:
         claims = store.claims.take(connection, owner, look, HELD, starting=BATCH)
     assert len(claims) == HELD
@@ -244,10 +244,10 @@ def test_what_a_daemon_holds_is_told_by_the_owners_index(
     claims = take_many(store, spec, register(store, "holds"))
     fences = {(one.id, one.claim_no) for one in claims[:BATCH]}
     for work in (
-        lambda c: store.claims.owned(c, "holds"),
-        lambda c: store.claims.mark_started(c, claims[:10]),
-        lambda c: store.claims.release(c, claims[-BATCH:]),
-        lambda c: store.claims.release_owned(c, "holds", fences),
+        lambda c: store.holdings.owned(c, "holds"),
+        lambda c: store.holdings.mark_started(c, claims[:10]),
+        lambda c: store.holdings.release(c, claims[-BATCH:]),
+        lambda c: store.holdings.release_owned(c, "holds", fences),
         lambda c: store.daemons.rescue(c, lease=15.0, poison_limit=3),
     ):
         check_plans(store, work, HELD * PAGES_A_JOB)

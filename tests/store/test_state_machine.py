@@ -49,7 +49,7 @@ def test_the_clock_counts_again_after_a_claim_as_of_a_time(tmp_path: Path) -> No
     claims = []
     for now in (utcnow(), None):
         with store.read() as connection:
-            look = store.claims.look(connection, ["default"], now=now)
+            look = store.looks.look(connection, ["default"], now=now)
         with store.begin() as connection:
             claims += store.claims.take(connection, "a", look, 1)
     store.dispose()
@@ -64,7 +64,7 @@ def test_the_end_of_a_replaced_job_is_not_the_new_ones(store: Store) -> None:
         with store.begin() as connection:
             store.jobs.add(connection, [first])
         with store.read() as connection:
-            look = store.claims.look(connection, ["default"])
+            look = store.looks.look(connection, ["default"])
         with store.begin() as connection:
             claims += store.claims.take(connection, "a", look, 1)
         if len(claims) == 1:
@@ -114,7 +114,7 @@ def release_without_a_fence(store: Store) -> None:
         values = {"state": "scheduled", "owner": None, "due_at": store.soon(delay)}
         return int(connection.execute(statement.values(values)).rowcount)
 
-    replace(store.claims, "release", release)
+    replace(store.holdings, "release", release)
 
 
 def rescue_takes_from_the_living(store: Store) -> None:

@@ -161,7 +161,7 @@ def test_a_heartbeat_costs_the_same_beside_many_running_jobs(
     with store.begin() as connection:
         store.jobs.add(connection, [spec() for _ in range(number)])
     with store.read() as connection:
-        look = store.claims.look(connection, ["default"])
+        look = store.looks.look(connection, ["default"])
     heart = Heartbeat(
         store,
         queues=["default"],

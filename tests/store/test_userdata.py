@@ -82,7 +82,7 @@ def test_a_claim_that_was_lost_carries_nothing(scheduled: Store) -> None:
     assert complete(scheduled, lost) == set()
     with scheduled.begin() as connection:
         stale = job._replace(claim_no=job.claim_no + 1)
-        assert not scheduled.claims.save_userdata(connection, stale, '{"n":1}')
+        assert not scheduled.holdings.save_userdata(connection, stale, '{"n":1}')
     assert kept(scheduled) == '{"n":0}'
 
 
@@ -92,14 +92,14 @@ def test_a_schedule_that_is_gone_is_passed_over(scheduled: Store) -> None:
         connection.execute(scheduled.tables.schedule.delete())
     assert complete(scheduled, ended(job, userdata='{"n":1}', carry_to="s"))
     with scheduled.begin() as connection:
-        again = scheduled.claims.save_userdata(connection, job, "{}")
+        again = scheduled.holdings.save_userdata(connection, job, "{}")
     assert not again, "the claim has ended"
 
 
 def test_userdata_that_is_saved_at_once_is_the_schedules_too(scheduled: Store) -> None:
     job = run(scheduled)
     with scheduled.begin() as connection:
-        assert scheduled.claims.save_userdata(connection, job, '{"n":1}')
+        assert scheduled.holdings.save_userdata(connection, job, '{"n":1}')
     assert kept(scheduled) == '{"n":1}'
 
 
@@ -110,7 +110,7 @@ def test_saving_does_not_wait_for_whoever_has_locked_the_schedule(scheduled: Sto
     with scheduled.begin() as locking:
         assert scheduled.schedules.cancel(locking, "s")
         with scheduled.begin() as connection:
-            assert scheduled.claims.save_userdata(connection, job, '{"n":1}')
+            assert scheduled.holdings.save_userdata(connection, job, '{"n":1}')
     assert kept(scheduled) == '{"n":0}'
     assert complete(scheduled, ended(job, userdata='{"n":1}', carry_to="s"))
     assert kept(scheduled) == '{"n":1}'

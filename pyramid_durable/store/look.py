@@ -1,0 +1,114 @@
+"""The look before a claim: which queues have work, seen without a lock (daemon)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, Transaction, func, literal_column, or_, select
+
+from ..records import PRIORITIES
+from .database import Database
+from .queues import is_active
+
+Due = tuple[str, int]
+"""A queue and a priority that have work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the store holds for a daemon at this moment, seen without a lock.
+
+    ``due`` is in the order to claim in: by priority, then by the time of the job that waits
+    longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
+    is the time that took the clock's place, if one did. ``seen_in`` is the transaction, where it was
+    in one: it is limited, and planned, as a claim's has to be.
+    """
+
+    now: datetime
+    as_of: datetime | None
+    queues: tuple[str, ...]
+    due: tuple[Due, ...]
+    next_at: datetime | None
+    schedules_due: bool
+    seen_in: Transaction | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to claim."""
+        return not self.due and not self.schedules_due
+
+
+class Looks:
+    """Seeing what is due."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._job = database.tables.job
+        self._questions: dict[tuple[str, ...], Select[Any]] = {}
+
+    def look(
+        self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
+    ) -> Look:
+        """See what is due on these queues; one statement, whose cost is a few index probes.
+
+        ``now`` takes the database's clock's place for what is due.
+
+        One index over (queue, priority, due_at) answers for each queue and priority apart; a
+        single range over priority and time would walk all jobs of the future.
+        """
+        names = tuple(queues)
+        question = self._questions.get(names)
+        if question is None:
+            question = self._questions[names] = self._question(names)
+        row = tuple(connection.execute(question).one())
+        as_of, (now, schedule_at) = now, row[:2]
+        now = as_of or now
+        pairs: list[tuple[int, datetime, str]] = []
+        waiting: list[datetime] = []
+        width = 1 + len(PRIORITIES)
+        for index, queue in enumerate(names):
+            paused, *times = row[2 + index * width : 2 + (index + 1) * width]
+            if paused:
+                continue
+            for priority, at in zip(PRIORITIES, times, strict=True):
+                if at is not None and at <= now:
+                    pairs.append((priority, at, queue))
+                elif at is not None:
+                    waiting.append(at)
+        schedules_due = schedule_at is not None and schedule_at <= now
+        if schedule_at is not None and not schedules_due:
+            waiting.append(schedule_at)
+        return Look(
+            now=now,
+            as_of=as_of,
+            queues=names,
+            due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
+            next_at=min(waiting, default=None),
+            schedules_due=schedules_due,
+            seen_in=connection.get_transaction(),
+        )
+
+    def _question(self, queues: tuple[str, ...]) -> Select[Any]:
+        job, queue, schedule = self._job.c, self._db.tables.queue.c, self._db.tables.schedule.c
+        columns: list[Any] = [
+            self._db.dialect.now().label("now"),
+            select(func.min(schedule.due_at))
+            # Not as IN, whose list would be written into the statement anew each time.
+            .where(or_(*(schedule.queue == name for name in queues)), schedule.due_at.is_not(None))
+            .where(is_active(self._db.tables, schedule.queue))
+            .scalar_subquery(),
+        ]
+        for name in queues:
+            columns.append(select(queue.paused).where(queue.name == name).scalar_subquery())
+            columns.extend(
+                select(job.due_at)
+                .where(job.queue == name, job.priority == priority, job.due_at.is_not(None))
+                .order_by(job.due_at)
+                .limit(1)
+                .scalar_subquery()
+                for priority in PRIORITIES
+            )
+        return select(*columns, *map(literal_column, self._db.dialect.settings))
