@@ -26,8 +26,9 @@ def nothing() -> None:
 
 
 @job
-def numbered(number: int) -> None:
-    """The job that all contenders run beside us."""
+def numbered(request: Request, number: int) -> None:
+    """The job that all contenders run beside us; ours asks for its transaction, and so it has one."""
+    request.tm.get()
     work(number)
 
 
