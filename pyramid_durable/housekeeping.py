@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from transaction import TransactionManager
 from transaction.interfaces import NoTransaction
 
 from .completing import commit, joined_session
 from .definitions import MARK
 from .exceptions import StoreUnavailable
 from .interfaces import IScheduler
+from .job_transaction import JobTransactionManager
 from .jobrequest import JobRequests
 from .setting_names import import_setting
 from .store.deliveries import Deliveries
@@ -119,10 +119,10 @@ class Housekeeper:
         """Call it as a job is: with a request and a transaction of its own."""
         func = self._appended
         definition = getattr(func, MARK, None)
-        manager = TransactionManager(explicit=True)
+        manager = JobTransactionManager()
         request = self._requests.open(manager)
         try:
-            manager.begin()
+            manager.open()
             passes_request = definition is not None and definition.pass_request
             result = func(request) if passes_request else func()
             if inspect.iscoroutine(result):
@@ -148,6 +148,6 @@ class Housekeeper:
         return None
 
 
-def _abort(manager: TransactionManager) -> None:
+def _abort(manager: JobTransactionManager) -> None:
     with contextlib.suppress(NoTransaction):
         manager.abort()

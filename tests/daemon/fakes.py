@@ -100,7 +100,7 @@ class FakeStore:
         self.released = []
         self.written = []
         self.batches = []
-        self.looks = 0
+        self.look_count = 0
         self.takes = 0
         self.refuse = lambda batch: None
         self.lost = set()
@@ -123,7 +123,7 @@ class FakeStore:
     read = begin
 
     def look(self, connection, queues):
-        self.looks += 1
+        self.look_count += 1
         due = (("default", 5),) if self.due else ()
         return Look(
             now=NOON,

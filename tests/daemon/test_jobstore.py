@@ -102,7 +102,7 @@ def test_a_run_is_due_now_even_if_the_databases_clock_leads(jobstore, store):
 
 def test_no_transaction_is_opened_where_nothing_is_due(jobstore, store):
     assert jobstore.get_due_jobs(now()) == []
-    assert (store.looks, store.takes) == (1, 0)
+    assert (store.look_count, store.takes) == (1, 0)
     assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
 
 
@@ -119,7 +119,7 @@ def test_without_room_it_asks_nothing_and_looks_again_with_the_poll(jobstore, st
     executor.space = 0
     store.due = [claim()]
     assert jobstore.get_due_jobs(now()) == []
-    assert store.looks == 0
+    assert store.look_count == 0
     assert 0.2 < pause(jobstore) <= 1.0
 
 
@@ -148,7 +148,7 @@ def test_nothing_is_claimed_on_a_lease_that_is_not_held(jobstore, store, lease):
     lease["held"] = False
     store.due = [claim()]
     assert jobstore.get_due_jobs(now()) == []
-    assert store.looks == 0
+    assert store.look_count == 0
     assert pause(jobstore) == pytest.approx(1.0, abs=0.2)
 
 
@@ -190,7 +190,7 @@ def test_closed_it_claims_nothing(jobstore, store):
     jobstore.close()
     assert jobstore.get_due_jobs(now()) == []
     assert jobstore.get_next_run_time() is None
-    assert store.looks == 0
+    assert store.look_count == 0
 
 
 def test_only_runs_can_be_removed_and_only_once(jobstore, store):

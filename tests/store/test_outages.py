@@ -17,7 +17,7 @@ from pyramid_durable.store import Store
 from pyramid_durable.store.database import TOUCHED
 from pyramid_durable.store.dialects import MariaDB
 from pyramid_durable.store.outages import is_away, is_outage
-from pyramid_durable.store.patience import MOMENT
+from pyramid_durable.store.patience import FRESH
 
 AWAY, BUSY, WRONG = "away", "busy", "wrong"
 
@@ -161,12 +161,12 @@ def test_a_server_that_has_just_answered_is_not_asked_whether_it_is_there(store:
     assert store.works()
     with store.engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
-    heard = driver._heard_at
+    heard = driver._heard
     with store.engine.connect() as connection:
         again: Any = connection.connection.dbapi_connection
         assert again is driver, "the last one used is the next"
-    assert driver._heard_at == heard
-    driver._heard_at -= MOMENT
-    rested = driver._heard_at
+    assert driver._heard == heard
+    driver._heard -= FRESH
+    rested = driver._heard
     with store.engine.connect():
-        assert driver._heard_at > rested, "one that has rested is asked"
+        assert driver._heard > rested, "one that has rested is asked"

@@ -19,7 +19,7 @@ from pyramid_durable.times import new_id, utcnow
 
 from .conftest import register
 from .test_conformance import claim, every
-from .test_plans import recorded
+from .wire import recorded
 
 Make = Callable[..., JobSpec]
 DAY = 86400.0
@@ -253,9 +253,9 @@ def test_of_daemons_that_ask_together_one_gets_the_turn(
 
 def test_asking_before_the_time_only_reads(store: Store, turns: Callable[[float], None]) -> None:
     store.retention.turn(60)
-    with recorded(store) as statements:
+    with recorded(store.engine) as wire:
         store.retention.turn(60)
-    assert all(text.startswith("SELECT") for text, _ in statements)
+    assert all(text.startswith("SELECT") for text, _ in wire.statements)
 
 
 # Commands that were delivered.

@@ -14,7 +14,7 @@ from pyramid_durable.store import Store
 
 from .conftest import register
 from .test_conformance import claim, complete, ended, every
-from .test_plans import recorded
+from .wire import recorded
 
 Make = Callable[..., JobSpec]
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
@@ -118,6 +118,6 @@ def test_saving_does_not_wait_for_whoever_has_locked_the_schedule(scheduled: Sto
 
 def test_jobs_without_userdata_touch_no_schedule(scheduled: Store) -> None:
     job = run(scheduled)
-    with recorded(scheduled) as statements:
+    with recorded(scheduled.engine) as wire:
         complete(scheduled, ended(job, userdata=job.userdata))
-    assert not [text for text, _ in statements if scheduled.tables.schedule.name in text]
+    assert not [text for text, _ in wire.statements if scheduled.tables.schedule.name in text]
