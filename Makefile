@@ -5,6 +5,7 @@
 # make chaos   minutes of faults on real processes, then the laws (arguments: ARGS="--seed 7")
 # make features  writes docs/features.rst anew, from the names of the tests
 # make bench   measure enqueueing, draining and latency (arguments: ARGS="mariadb --rounds 5")
+# make bench-parts      where a job's microseconds go (arguments: ARGS="sqlite mariadb")
 # make bench-endurance  millions of jobs, minutes of work (arguments: ARGS="future ended")
 # make endurance-page   writes their figures into docs/endurance.rst (arguments: ARGS="out.json")
 # make bench-peers  the same beside Celery and others, installed into .bench (arguments:
@@ -20,7 +21,7 @@ OUTAGES := $(addprefix tests/processes/test_,store_outages.py half_open.py full_
 	broker_outages.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check outages chaos features bench bench-endurance \
+.PHONY: help demo test check outages chaos features bench bench-parts bench-endurance \
 	endurance-page bench-peers format clean
 
 help:
@@ -56,6 +57,9 @@ features:
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-parts: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.parts $(ARGS)
 
 bench-endurance: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.endurance $(or $(ARGS),all)

@@ -181,8 +181,6 @@ def test_a_heartbeat_costs_the_same_beside_many_running_jobs(
     heart.stop()
 
 
-def test_an_idle_daemon_looks_with_one_statement(
-    store: Store, database: str
-) -> None:
+def test_an_idle_daemon_looks_with_one_statement(store: Store, database: str) -> None:
     with costing("poll, idle", database, store.engine):
         assert claiming(store).get_due_jobs(datetime.now(timezone.utc)) == []
