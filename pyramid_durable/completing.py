@@ -92,7 +92,9 @@ def commit(
     if joined is not None and (joined.on_store or joined.commits):
         end = SessionEnd(store, joined, completion if part_of_it else None, manager)
         _transaction_of(manager).join(end)
-    if not manager.is_untouched:
+    if manager.is_untouched:
+        manager.commit()  # so that it is over for whoever asks from now on
+    else:
         _transaction_of(manager).commit()
     return part_of_it
 

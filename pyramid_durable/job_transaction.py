@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from transaction import TransactionManager
@@ -19,6 +20,7 @@ class JobTransactionManager(TransactionManager):
     def __init__(self) -> None:
         super().__init__(explicit=True)
         self._opened = False
+        self._lock = threading.RLock()
 
     def open(self) -> None:
         """Begin a transaction, as ``begin`` does, without making it yet."""
@@ -36,9 +38,15 @@ class JobTransactionManager(TransactionManager):
 
     def get(self) -> Any:
         if self._opened:
-            self._opened = False
-            return super().begin()
+            self._make()
         return super().get()
+
+    def _make(self) -> None:
+        # Two threads of the job may be the first to ask; and what hears of a new transaction asks.
+        with self._lock:
+            if self._opened and self._txn is None:
+                super().begin()
+            self._opened = False
 
     def registerSynch(self, synch: Any) -> None:  # noqa: N802 - the interface's word
         if self._opened:

@@ -173,8 +173,9 @@ class Runner:
         """Let running jobs know that they are asked to stop."""
         for id in ids:
             attempt = self._running.get(id)
-            if attempt is not None and attempt.current is not None:
-                attempt.current.request_cancel()
+            current = None if attempt is None else attempt.current
+            if attempt is not None and current is not None:
+                current.request_cancel()
                 attempt.guard.ask_to_stop()
 
     def running(self) -> list[Claim]:

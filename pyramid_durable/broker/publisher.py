@@ -98,10 +98,10 @@ class Publisher:
         with self._changed:
             if self._breaker.is_open(self._clock()):
                 return
+            self._ensure_thread()
             if self._announced.issuperset(queues):
                 return  # the thread knows, and waits for the gap to be over
             self._announced.update(queues)
-            self._ensure_thread()
             self._changed.notify_all()
 
     def call(self, work: Callable[[Wire], None], deadline: float) -> None:

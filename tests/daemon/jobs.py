@@ -81,6 +81,12 @@ def finished(request: Any) -> None:
     raise ValueError("after it asked for a callback")
 
 
+@job(pass_request=True)
+def asking_at_its_end(request: Any) -> None:
+    """What comes after the job's transaction has one of its own."""
+    request.add_finished_callback(lambda request: request.scheduler.add_async_job(add, args=[1]))
+
+
 def rent(ski: str, then: str = "") -> str:
     """Write a row in the job's own transaction."""
     session = get_current_request().dbsession

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import transaction
 from transaction.interfaces import AlreadyInTransaction, NoTransaction
@@ -70,3 +72,36 @@ def test_a_synchronizer_hears_of_the_whole_transaction(manager):
     manager.registerSynch(synch)
     manager.commit()
     assert synch.heard == ["new", "before", "after"]
+
+
+def test_threads_that_are_the_first_to_ask_get_the_same_one():
+    for _ in range(200):
+        manager = JobTransactionManager()
+        manager.open()
+        gate = threading.Barrier(3)
+        found = []
+
+        def ask(manager=manager, gate=gate, found=found):
+            gate.wait(10)
+            found.append(manager.get())
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 3
+        assert len(set(map(id, found))) == 1
+
+
+def test_a_synchronizer_may_ask_for_the_transaction_it_hears_of(manager):
+    found = []
+
+    class Asking(Synch):
+        def newTransaction(self, txn):  # noqa: N802
+            found.append((txn, manager.get()))
+
+    synch = Asking()
+    manager._synchs.add(synch)
+    txn = manager.get()
+    assert found == [(txn, txn)]

@@ -79,6 +79,14 @@ def test_finished_callbacks_are_called_also_after_a_failure(bench):
     assert jobs.calls == ["finished"]
 
 
+def test_a_job_added_when_the_request_has_ended_is_there(bench):
+    one = bench()
+    assert one.run(jobs.asking_at_its_end).state == "succeeded"
+    with one.store.read() as connection:
+        found = one.store.jobs.list(connection, state="scheduled")
+    assert [job.func for job in found] == ["tests.daemon.jobs:add"]
+
+
 # One transaction for data and completion, where they share a database.
 
 
