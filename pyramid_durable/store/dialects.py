@@ -257,6 +257,7 @@ class SQLite(StoreDialect):
     skip_locked = False
     local_clock = True
     asks_first = True
+    same_sql = "+{} = {}"
     now_sql = ":now"
     after_sql = ":now"
 

@@ -263,3 +263,19 @@ def test_a_rescue_frees_each_job_by_its_id(
         assert len(store.daemons.rescue(connection, lease=15.0, poison_limit=3)) == HELD
 
     check_plans(store, rescue, HELD * PAGES_A_JOB)
+
+
+@pytest.mark.parametrize("result", [None, '"kept"'])
+def test_ends_look_at_no_other_jobs_of_their_daemon(
+    store: Store, spec: Callable[..., JobSpec], result: str | None
+) -> None:
+    if store.engine.dialect.name != "sqlite":
+        pytest.skip("its plans tell how many rows were looked at; the others are measured above")
+    claims = take_many(store, spec, register(store, "sqlite's ends"))
+    ends = [succeeded(one)._replace(result=result) for one in claims[:2]]
+    with recorded(store.engine) as wire, store.begin() as connection:
+        assert len(store.completions.write(connection, ends)) == 2
+    (statement, values), *_ = [said for said in wire.statements if said[0].startswith("UPDATE")]
+    with store.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert "job_owner" not in str(plan), plan

@@ -75,8 +75,8 @@ def test_the_end_of_a_replaced_job_is_not_the_new_ones(store: Store) -> None:
 
 
 def completions_without_a_fence(store: Store) -> None:
-    rewrite_completions(store, "AND durable_job.owner = v.owner", "")
-    rewrite_completions(store, "AND durable_job.owner = :owner", "")
+    rewrite_completions(store, "AND +durable_job.owner = v.owner", "")
+    rewrite_completions(store, "AND +durable_job.owner = :owner", "")
     rewrite_completions(store, "AND durable_job.claim_no = v.claim_no", "")
 
 
