@@ -120,7 +120,7 @@ class Crew:
         pause = FIRST_LOOK
         while self.waiting and not self._stopping:
             jobs, since = self.jobs(), time.monotonic()
-            time.sleep(pause)
+            time.sleep(pause)  # how late it ends tells whether the interpreter is busy
             seconds = time.monotonic() - since
             busy = self.busy()
             if not busy or needs_another(self.jobs() - jobs, seconds=seconds, late=seconds - pause):

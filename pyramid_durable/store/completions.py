@@ -11,7 +11,6 @@ from sqlalchemy import Column, Connection, Double, TextClause, delete, select, t
 from ..records import CANCELLED, ENDED, SCHEDULED, Completion
 from ..times import utcnow
 from .database import Database
-from .fencing import fence
 from .settling import Settling
 from .userdata import ScheduleUserdata
 
@@ -99,9 +98,9 @@ class Completions:
         if carried:
             self._userdata.hold(connection, {completion.carry_to or "" for completion in carried})
         kept = [completion for completion in completions if not completion.delete]
-        for completion in completions:
-            if completion.delete and self._delete(connection, completion):
-                accepted.add((completion.id, completion.claim_no))
+        gone = [completion for completion in completions if completion.delete]
+        if gone:
+            accepted |= self._delete(connection, gone)
         plain, others = _divide(kept)
         if plain:
             accepted |= self._write_plain(connection, plain)
@@ -126,15 +125,15 @@ class Completions:
         if keys:
             self._settling.note_successes(connection, keys)
 
-    def _delete(self, connection: Connection, completion: Completion) -> bool:
-        c = self._job.c
-        is_ours = fence(self._job, completion.claim_no, completion.owner)
-        gone = connection.execute(delete(self._job).where(c.id == completion.id, *is_ours))
-        if gone.rowcount != 1:
-            return False
-        for beside in self._db.tables.beside:
-            connection.execute(delete(beside).where(beside.c.job_id == completion.id))
-        return True
+    def _delete(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
+        """Remove the rows that are still the claimants', and what is kept beside them."""
+        ours = self._lock(connection, completions)
+        ids = [id for id, _ in ours]
+        if ids:
+            connection.execute(delete(self._job).where(self._job.c.id.in_(ids)))
+            for beside in self._db.tables.beside:
+                connection.execute(delete(beside).where(beside.c.job_id.in_(ids)))
+        return ours
 
     def _write_plain(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
         rows = [
@@ -217,7 +216,7 @@ def _divide(completions: Sequence[Completion]) -> tuple[list[Completion], list[C
     others: list[Completion] = []
     shared: tuple[Any, ...] | None = None
     for one in completions:
-        if not (one.result or one.errors or one.userdata) and one.state in ENDED:
+        if one.result is one.errors is one.userdata is None and one.state in ENDED:
             key = (one.owner, one.state, one.attempt, one.max_attempts)
             if shared is None or shared == key:
                 shared = key

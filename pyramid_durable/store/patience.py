@@ -94,4 +94,5 @@ def make_patient(engine: Engine) -> None:
     def ping(dbapi_connection: Any) -> bool:
         return dbapi_connection.is_fresh() or ask(dbapi_connection)
 
+    # The pool asks the dialect, and has no event before it does.
     engine.dialect.do_ping = ping  # type: ignore[method-assign]
