@@ -33,6 +33,8 @@ COSTS: dict[str, dict[str, Cost]] = {
     "claim 100": {"sqlite": (4, 1), "postgresql": (3, 1), "mariadb": (7, 1)},
     "complete 1": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (2, 1)},
     "complete 100": {"sqlite": (2, 1), "postgresql": (2, 1), "mariadb": (2, 1)},
+    "remove 1": {"sqlite": (6, 1), "postgresql": (5, 1), "mariadb": (5, 1)},
+    "remove 100": {"sqlite": (6, 1), "postgresql": (5, 1), "mariadb": (5, 1)},
     "beat, idle": {"sqlite": (7, 2), "postgresql": (7, 2), "mariadb": (5, 2)},
     "beat beside 1": {"sqlite": (8, 2), "postgresql": (8, 2), "mariadb": (6, 2)},
     "beat beside 100": {"sqlite": (8, 2), "postgresql": (8, 2), "mariadb": (6, 2)},
@@ -152,6 +154,22 @@ def test_many_jobs_are_claimed_and_completed_at_the_cost_of_one(
     with costing(f"complete {number}", database, store.engine), store.begin() as connection:
         accepted = store.completions.write(connection, [end(claim) for claim in claims])
     assert len(accepted) == number
+
+
+@pytest.mark.parametrize("number", [1, MANY])
+def test_ends_that_remove_rows_cost_the_same_for_many(
+    store: Store, spec: Callable[..., JobSpec], database: str, number: int
+) -> None:
+    register(store, "me")
+    with store.begin() as connection:
+        store.jobs.add(connection, [spec() for _ in range(number)])
+    claims = [run.claim for run in claiming(store).get_due_jobs(datetime.now(timezone.utc))]
+    ends = [end(claim)._replace(delete=True) for claim in claims]
+    with costing(f"remove {number}", database, store.engine), store.begin() as connection:
+        accepted = store.completions.write(connection, ends)
+    assert len(accepted) == number
+    with store.read() as connection:
+        assert store.jobs.list(connection) == []
 
 
 @pytest.mark.parametrize("number", [0, 1, MANY])
