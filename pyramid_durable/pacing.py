@@ -23,7 +23,10 @@ FIRST_GUESS: Final = 0.02
 """Seconds a job takes, as long as none has been measured: it buffers 5 jobs a thread."""
 
 REMEMBERED_JOBS: Final = 50
-"""The weight (in jobs) of what was measured before against a new measurement."""
+"""The weight (in jobs) of what was measured before against a new measurement, at most."""
+
+GUESSED_JOBS: Final = 3
+"""The weight (in jobs) of the first guess: one claim later it is forgotten, but not for one job."""
 
 HUSH: Final = 5.0
 """Seconds for which nothing is claimed so that a suspect, a job that may kill its daemon, can have
@@ -77,13 +80,17 @@ class Pace:
     """The measured seconds a job takes on its thread, from one job's start to the next."""
 
     seconds: float = FIRST_GUESS
+    weight: int = GUESSED_JOBS
 
     def after(self, jobs: int, seconds: float) -> Pace:
         """The pace after ``jobs`` more, which took ``seconds`` of their threads together."""
         if jobs <= 0:
             return self
-        share = jobs / (jobs + REMEMBERED_JOBS)
-        return Pace(seconds=self.seconds + share * (seconds / jobs - self.seconds))
+        share = jobs / (jobs + self.weight)
+        return Pace(
+            seconds=self.seconds + share * (seconds / jobs - self.seconds),
+            weight=min(self.weight + jobs, REMEMBERED_JOBS),
+        )
 
 
 def needs_another(jobs: int, *, seconds: float, late: float) -> bool:
