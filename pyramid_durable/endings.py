@@ -54,7 +54,7 @@ def size_of(ending: Ending) -> int:
     """The characters of an ending's texts."""
     if isinstance(ending, GiveBack):
         return 0
-    return sum(len(text or "") for text in (ending.result, ending.errors, ending.userdata))
+    return len(ending.result or "") + len(ending.errors or "") + len(ending.userdata or "")
 
 
 def give_back(

@@ -254,6 +254,7 @@ def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None
     # which would be a seventh of all the work where jobs are small.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
     # Started by the scheduler, which knows it from then on: registry.scheduler.aps in a job.
     scheduler.start()
     if lifeline is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,11 @@ WRITTEN = ("state", "attempt", "started_at", "max_attempts", "result", "errors",
 
 SHARED = ("owner", "state", "attempt", "max_attempts")
 """What most ends of a batch have in common; many have nothing else to say than when it began."""
+
+
+SAYS_MORE = slice(Completion._fields.index("result"), None)
+NOTHING_MORE = tuple(Completion._field_defaults[name] for name in Completion._fields[SAYS_MORE])
+"""The last fields, in which such an end has its defaults."""
 
 
 class Completions:
@@ -50,7 +55,7 @@ class Completions:
         self._retries = self._statement(everything, "v.owner", retries)
         shared = {name: f":{name}" for name in SHARED} | {"started_at": "v.started_at"}
         self._plain_ends = self._statement(
-            dialect.table_of_rows([*key, c.started_at]),
+            dialect.table_of_lists([*key, c.started_at]),
             ":owner",
             self._assignments({name: shared.get(name, "NULL") for name in WRITTEN}),
         )
@@ -93,19 +98,28 @@ class Completions:
 
         The others matched nothing: another daemon has the job now, and nothing was changed.
         """
+        plain, others = _divide(completions)
+        accepted = self._write_others(connection, others) if others else set()
+        if plain:
+            accepted |= self._write_plain(connection, plain)
+        return accepted
+
+    def _write_others(
+        self, connection: Connection, completions: Sequence[Completion]
+    ) -> set[Fence]:
         accepted: set[Fence] = set()
         carried = [completion for completion in completions if completion.carry_to is not None]
         if carried:
+            # Before any job's row, as whoever fires a schedule locks them.
             self._userdata.hold(connection, {completion.carry_to or "" for completion in carried})
         kept = [completion for completion in completions if not completion.delete]
         gone = [completion for completion in completions if completion.delete]
         if gone:
             accepted |= self._delete(connection, gone)
-        plain, others = _divide(kept)
-        if plain:
-            accepted |= self._write_plain(connection, plain)
-        if others:
-            accepted |= self._write_others(connection, others)
+        if kept:
+            retries = any(completion.state == SCHEDULED for completion in kept)
+            statement = self._retries if retries else self._ends
+            accepted |= self._write(connection, statement, kept, self._rows)
         if carried:
             self._carry(connection, [one for one in carried if (one.id, one.claim_no) in accepted])
         once = [completion for completion in completions if completion.once_key is not None]
@@ -136,21 +150,20 @@ class Completions:
         return ours
 
     def _write_plain(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
-        rows = [
-            {"id": one.id, "claim_no": one.claim_no, "started_at": one.started_at}
-            for one in completions
-        ]
-        shared = {name: getattr(completions[0], name) for name in SHARED}
-        return self._write(connection, self._plain_ends, completions, rows, shared)
+        return self._write(connection, self._plain_ends, completions, self._lists)
 
-    def _write_others(
-        self, connection: Connection, completions: Sequence[Completion]
-    ) -> set[Fence]:
-        rows = [self._row(completion) for completion in completions]
-        retries = any(completion.state == SCHEDULED for completion in completions)
-        return self._write(
-            connection, self._retries if retries else self._ends, completions, rows, {}
+    def _lists(self, completions: Sequence[Completion]) -> dict[str, Any]:
+        lists = self._db.dialect.lists(
+            {
+                "id": [one.id for one in completions],
+                "claim_no": [one.claim_no for one in completions],
+                "started_at": [one.started_at for one in completions],
+            }
         )
+        return {**lists, **{name: getattr(completions[0], name) for name in SHARED}}
+
+    def _rows(self, completions: Sequence[Completion]) -> dict[str, Any]:
+        return {"rows": self._db.dialect.document(map(self._row, completions))}
 
     def _row(self, completion: Completion) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -178,23 +191,21 @@ class Completions:
         connection: Connection,
         statement: TextClause,
         completions: Sequence[Completion],
-        rows: Sequence[Mapping[str, Any]],
-        values: dict[str, Any],
+        brought: Callable[[Sequence[Completion]], dict[str, Any]],
     ) -> set[Fence]:
         dialect = self._db.dialect
         if not dialect.update_returning:
             ours = self._lock(connection, completions)
-            rows = [row for row in rows if (row["id"], row["claim_no"]) in ours]
-            if rows:
-                connection.execute(statement, {**values, "rows": dialect.document(rows)})
+            left = [one for one in completions if (one.id, one.claim_no) in ours]
+            if left:
+                connection.execute(statement, brought(left))
             return ours
-        if len(rows) > 1:
+        if len(completions) > 1:
             dialect.plan_by_index(connection)
-        values = {**values, "rows": dialect.document(rows)}
+        values = brought(completions)
         if dialect.local_clock:
             values["now"] = dialect.moment(utcnow())
-        written: Sequence[Any] = connection.execute(statement, values).all()
-        return {(id, number) for id, number in written}
+        return set(map(tuple, connection.execute(statement, values).all()))
 
     def _lock(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
         """Lock the rows that are still the claimants', and only these; return their fences."""
@@ -216,7 +227,7 @@ def _divide(completions: Sequence[Completion]) -> tuple[list[Completion], list[C
     others: list[Completion] = []
     shared: tuple[Any, ...] | None = None
     for one in completions:
-        if one.result is one.errors is one.userdata is None and one.state in ENDED:
+        if one[SAYS_MORE] == NOTHING_MORE and one.state in ENDED and one.started_at is not None:
             key = (one.owner, one.state, one.attempt, one.max_attempts)
             if shared is None or shared == key:
                 shared = key

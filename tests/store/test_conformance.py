@@ -172,6 +172,23 @@ def test_completions_are_written_in_one_batch(store: Store, spec: Make) -> None:
     assert (waiting.state, waiting.due_at, waiting.finished_at) == ("scheduled", at, None)
 
 
+def test_ends_that_are_alike_are_written_together_whatever_the_ids(
+    store: Store, spec: Make
+) -> None:
+    ids = ['say "so"', "back\\slash", "a,b", "{braces}", "NULL", "'; --", "Müller 🚤", " ", "line\n2"]
+    add(store, *(spec(id=id) for id in ids))
+    claims = claim(store)
+    another, *alike = [ended(one) for one in claims]
+    assert complete(store, *alike, another._replace(result='"r"')) == {(id, 1) for id in ids}
+    for one in claims:
+        job = stored(store, one.id)
+        assert (job.state, job.attempt, job.owner) == ("succeeded", 1, None)
+        assert (job.started_at, job.result) == (
+            one.claimed_at,
+            '"r"' if one.id == another.id else None,
+        )
+
+
 def test_a_write_without_the_fence_changes_nothing(store: Store, spec: Make) -> None:
     add(store, spec(), spec())
     one, two = claim(store)

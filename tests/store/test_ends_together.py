@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, select
 
 from pyramid_durable.records import RUNNING, SUCCEEDED, Completion, JobSpec
 from pyramid_durable.store import Store
+from pyramid_durable.times import utcnow
 
 ROUNDS = 25
 """Before a plan was laid down, every second pair met in a deadlock on MariaDB."""
@@ -26,7 +27,7 @@ def test_two_ends_in_an_almost_empty_table(store: Store, spec: Callable[..., Job
 
     def end(id: str, at_once: threading.Barrier) -> None:
         completion = Completion(
-            id=id, owner="me", claim_no=1, state=SUCCEEDED, attempt=1, started_at=None
+            id=id, owner="me", claim_no=1, state=SUCCEEDED, attempt=1, started_at=utcnow()
         )
         try:
             with sessions.begin() as connection:
