@@ -175,7 +175,17 @@ def test_completions_are_written_in_one_batch(store: Store, spec: Make) -> None:
 def test_ends_that_are_alike_are_written_together_whatever_the_ids(
     store: Store, spec: Make
 ) -> None:
-    ids = ['say "so"', "back\\slash", "a,b", "{braces}", "NULL", "'; --", "Müller 🚤", " ", "line\n2"]
+    ids = [
+        'say "so"',
+        "back\\slash",
+        "a,b",
+        "{braces}",
+        "NULL",
+        "'; --",
+        "Müller 🚤",
+        " ",
+        "line\n2",
+    ]
     add(store, *(spec(id=id) for id in ids))
     claims = claim(store)
     another, *alike = [ended(one) for one in claims]
