@@ -63,7 +63,6 @@ class Attempt:
     def __init__(
         self,
         claim: Claim,
-        *,
         started_at: datetime,
         as_of: datetime | None,
         delete_completed: bool,
@@ -80,15 +79,8 @@ class Attempt:
         self.serializer = serializer
         self.scheduler = scheduler
         claim = self.claim
-        self.current = CurrentJob(
-            id=claim.id,
-            attempt=claim.attempt + 1,
-            run_at=claim.run_at,
-            userdata={} if claim.userdata is None else serializer.loads(claim.userdata),
-            progress=self._set_progress,
-            save=self._save_userdata,
-            reschedule=self._reschedule,
-        )
+        userdata = {} if claim.userdata is None else serializer.loads(claim.userdata)
+        self.current = CurrentJob(claim.id, claim.attempt + 1, claim.run_at, userdata, self)
         return self.current
 
     def begin(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -159,9 +151,12 @@ class Attempt:
         """Write the last report of progress, if it came too soon after the one before."""
         if self._late_progress is not None:
             self._next_progress = 0.0
-            self._set_progress(self._late_progress)
+            self.set_progress(self._late_progress)
 
-    def _set_progress(self, progress: Progress) -> None:
+    # What the job's own code asks for: it is what CurrentJob reaches.
+
+    def set_progress(self, progress: Progress) -> None:
+        """Show how far the job is, now or when it has been a while since the last time."""
         now = time.monotonic()
         if now < self._next_progress:
             self._late_progress = progress
@@ -174,7 +169,8 @@ class Attempt:
         except StoreUnavailable as error:
             self._warn("its progress cannot be shown", error)
 
-    def _save_userdata(self, userdata: Mapping[str, Any]) -> None:
+    def save_userdata(self, userdata: Mapping[str, Any]) -> None:
+        """Keep the userdata as they are now. Raises LostClaim."""
         text = self.serializer.dumps(dict(userdata))
         with self._beside() as connection:
             if not self.store.holdings.save_userdata(connection, self.claim, text):
@@ -192,7 +188,8 @@ class Attempt:
         with self.store.begin() as connection:
             yield connection
 
-    def _reschedule(self, date: Any, **changes: Any) -> str:
+    def reschedule(self, date: Any, **changes: Any) -> str:
+        """Add a job like this one; returns its id."""
         claim = self.claim
         userdata = None if self.current is None else self.current.userdata
         func, options = copy_of(claim, self.definition.ref, self.args, self.kwargs, userdata)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from .pacing import FIRST_LOOK, LONGEST_LOOK, needs_another
@@ -75,8 +74,10 @@ class Crew:
         """The next run to execute; waits for one. None when the executor stops."""
         while True:
             if self._may_go_on(worker):
-                with suppress(IndexError):
+                try:
                     return self.waiting.popleft()
+                except IndexError:
+                    pass
             worker.run_now = None
             if self._stopping:
                 return None

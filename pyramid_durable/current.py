@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from pyramid.threadlocal import get_current_registry
 
@@ -20,33 +20,36 @@ class NotInJob(DurableError, LookupError):
     """Raised when the running job is asked for where none is running."""
 
 
+class Reaching(Protocol):
+    """What the running job asks of its daemon."""
+
+    def set_progress(self, progress: Progress) -> None:
+        """Show how far the job is."""
+
+    def save_userdata(self, userdata: Mapping[str, Any]) -> None:
+        """Keep the userdata as they are now."""
+
+    def reschedule(self, date: Any, **changes: Any) -> str:
+        """Add a job like this one; returns its id."""
+
+
 class CurrentJob:
     """The running job, for its own code.
 
     ``id`` is the job's id, ``attempt`` the number of this attempt, from 1, ``run_at`` the time the
     job was meant for, an aware datetime, however late it runs. ``userdata`` is a dict
     that lasts across attempts, and across the runs of a schedule; it is saved when the attempt
-    ends, also when that fails. The functions are what the daemon gives it to reach the store.
+    ends, also when that fails. ``reaching`` is what the daemon gives it to reach the store.
     """
 
     def __init__(
-        self,
-        *,
-        id: str,
-        attempt: int,
-        run_at: datetime,
-        userdata: dict[str, Any],
-        progress: Callable[[Progress], None],
-        save: Callable[[Mapping[str, Any]], None],
-        reschedule: Callable[..., str],
+        self, id: str, attempt: int, run_at: datetime, userdata: dict[str, Any], reaching: Reaching
     ) -> None:
         self.id = id
         self.attempt = attempt
         self.run_at = run_at
         self.userdata = userdata
-        self._progress = progress
-        self._save = save
-        self._reschedule = reschedule
+        self._reaching = reaching
         self._cancel_requested = False
 
     def __repr__(self) -> str:
@@ -63,11 +66,11 @@ class CurrentJob:
 
     def set_progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the job is; others see it at once, before the job commits."""
-        self._progress(Progress(done=done, total=total, message=str(message)))
+        self._reaching.set_progress(Progress(done=done, total=total, message=str(message)))
 
     def save_userdata(self) -> None:
         """Save ``userdata`` now rather than when the attempt ends."""
-        self._save(self.userdata)
+        self._reaching.save_userdata(self.userdata)
 
     def reschedule(self, date: Any, **changes: Any) -> str:
         """Add a job like this one at ``date`` and return its id.
@@ -78,7 +81,7 @@ class CurrentJob:
 
         Raises DuplicateJob where this job's behavior allows one at a time: it has not ended itself.
         """
-        return self._reschedule(date, **changes)
+        return self._reaching.reschedule(date, **changes)
 
 
 def current_job() -> CurrentJob:

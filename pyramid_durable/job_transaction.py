@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from transaction import TransactionManager
 from transaction.interfaces import AlreadyInTransaction
+from transaction.weakset import WeakSet
+
+
+class _NoSynchs:
+    """A set of synchronizers that is empty; the library's own costs as much as a transaction."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def map(self, call: Callable[[Any], Any]) -> None:
+        """Call it for each of them."""
+
+    def remove(self, synch: Any) -> None:
+        raise KeyError(id(synch))
+
+    def clear(self) -> None:
+        """Forget them all."""
+
+
+_NO_SYNCHS: Final = _NoSynchs()
 
 
 class JobTransactionManager(TransactionManager):
@@ -18,7 +39,10 @@ class JobTransactionManager(TransactionManager):
     """
 
     def __init__(self) -> None:
-        super().__init__(explicit=True)
+        # Not the library's: it makes the set of synchronizers, which hardly any job has.
+        self.explicit = True
+        self._txn: Any = None
+        self._synchs: Any = _NO_SYNCHS
         self._opened = False
         self._lock = threading.RLock()
 
@@ -51,6 +75,11 @@ class JobTransactionManager(TransactionManager):
     def registerSynch(self, synch: Any) -> None:  # noqa: N802 - the interface's word
         if self._opened:
             self.get()  # it is to hear of this transaction's end
+        with self._lock:
+            if self._synchs is _NO_SYNCHS:
+                self._synchs = WeakSet()
+                if self._txn is not None:
+                    self._txn._synchronizers = self._synchs
         super().registerSynch(synch)
 
     def commit(self) -> None:

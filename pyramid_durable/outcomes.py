@@ -107,10 +107,26 @@ def broken(claim: Claim, error: BaseException, started_at: datetime | None = Non
     return Outcome(state=BROKEN, error=error, completion=completion)
 
 
-def succeeded(claim: Claim, result: Any, *, text: str | None, **fields: Any) -> Outcome:
+def succeeded(
+    claim: Claim,
+    result: Any,
+    *,
+    text: str | None,
+    started_at: datetime,
+    userdata: str | None = None,
+    delete: bool = False,
+) -> Outcome:
     """The outcome of a job that returned ``result``, which is stored as ``text``."""
-    completion = completion_of(claim, SUCCEEDED, attempt=claim.attempt + 1, result=text, **fields)
-    return Outcome(state=SUCCEEDED, result=result, completion=completion)
+    completion = completion_of(
+        claim,
+        SUCCEEDED,
+        attempt=claim.attempt + 1,
+        started_at=started_at,
+        result=text,
+        userdata=userdata,
+        delete=delete,
+    )
+    return Outcome(SUCCEEDED, result, None, completion)
 
 
 def raised(
@@ -211,22 +227,23 @@ def completion_of(
         delete = delete or is_deleted_after(claim)
         if state == SUCCEEDED and binds_success(claim.options):
             once_key = claim.options.get(KEY_OPTION)
+    # By place, as the fields stand: by name it takes three times as long, for every job.
     return Completion(
-        id=claim.id,
-        owner=claim.owner,
-        claim_no=claim.claim_no,
-        state=state,
-        attempt=attempt,
-        started_at=started_at,
-        due_at=due_at,
-        delay=delay,
-        max_attempts=bound.get("max_attempts", claim.max_attempts),
-        result=result,
-        errors=claim.errors if error is None else with_error(claim.errors, error),
-        userdata=claim.userdata if userdata is None else userdata,
-        carry_to=None if userdata is None else claim.schedule_id,
-        delete=delete,
-        once_key=once_key,
+        claim.id,
+        claim.owner,
+        claim.claim_no,
+        state,
+        attempt,
+        started_at,
+        due_at,
+        delay,
+        bound["max_attempts"] if bound else claim.max_attempts,
+        result,
+        claim.errors if error is None else with_error(claim.errors, error),
+        claim.userdata if userdata is None else userdata,
+        None if userdata is None else claim.schedule_id,
+        delete,
+        once_key,
     )
 
 

@@ -142,13 +142,8 @@ class Runner:
         now: datetime | None = None,
         delete_completed: bool = False,
     ) -> Attempt:
-        return Attempt(
-            claim,
-            started_at=claim.claimed_at + timedelta(seconds=waited),
-            as_of=now,
-            delete_completed=delete_completed,
-            on_start=self._telling.starting(),
-        )
+        started_at = claim.claimed_at + timedelta(seconds=waited)
+        return Attempt(claim, started_at, now, delete_completed, self._telling.starting())
 
     def _go(self, attempt: Attempt, steps: Steps) -> Outcome | None:
         """Take steps, until one of them ends the attempt; None where none does."""

@@ -105,3 +105,25 @@ def test_a_synchronizer_may_ask_for_the_transaction_it_hears_of(manager):
     manager._synchs.add(synch)
     txn = manager.get()
     assert found == [(txn, txn)]
+
+
+def test_it_has_what_the_librarys_own_manager_has(manager):
+    assert vars(manager).keys() >= vars(transaction.TransactionManager(explicit=True)).keys()
+
+
+def test_synchronizers_come_and_go(manager):
+    synch, other = Synch(), Synch()
+    assert not manager.registeredSynchs()
+    with pytest.raises(KeyError):
+        manager.unregisterSynch(synch)
+    manager.clearSynchs()
+    manager.get()
+    manager.registerSynch(synch)
+    manager.registerSynch(other)
+    assert manager.registeredSynchs()
+    manager.unregisterSynch(other)
+    manager.commit()
+    assert synch.heard == ["new", "before", "after"]
+    assert other.heard == ["new"]
+    manager.clearSynchs()
+    assert not manager.registeredSynchs()

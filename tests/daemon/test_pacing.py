@@ -55,3 +55,9 @@ def test_slow_jobs_are_worth_another_thread_also_where_the_interpreter_is_busy()
 
 def test_quick_jobs_in_a_busy_interpreter_are_left_to_the_thread_that_has_them():
     assert not needs_another(100, seconds=0.02, late=0.005)
+
+
+def test_the_first_guess_is_forgotten_with_the_first_claim():
+    first = Pace().after(60, 0.006)
+    assert buffer_size(first, moving=10) > 500
+    assert Pace().after(1, 0.0001).seconds > 0.01, "one job tells little"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,17 +24,26 @@ from pyramid_durable.exceptions import DurableError
 from pyramid_durable.records import Progress
 
 
-def make_job(id: str = "job", **changes: Any) -> CurrentJob:
-    fields: dict[str, Any] = {
-        "id": id,
-        "attempt": 1,
-        "run_at": datetime(2030, 1, 1, tzinfo=timezone.utc),
-        "userdata": {},
-        "progress": lambda progress: None,
-        "save": lambda userdata: None,
-        "reschedule": lambda date, **changes: "new",
-    }
-    return CurrentJob(**{**fields, **changes})
+class Daemon:
+    """What a job reaches; it notes what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def set_progress(self, progress: Progress) -> None:
+        self.told.append(progress)
+
+    def save_userdata(self, userdata: Mapping[str, Any]) -> None:
+        self.told.append(dict(userdata))
+
+    def reschedule(self, date: Any, **changes: Any) -> str:
+        self.told.append((date, changes))
+        return "new id"
+
+
+def make_job(id: str = "job", attempt: int = 1, daemon: Daemon | None = None) -> CurrentJob:
+    run_at = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    return CurrentJob(id, attempt, run_at, {}, daemon or Daemon())
 
 
 def test_outside_of_a_job() -> None:
@@ -102,19 +111,14 @@ def test_a_copied_context_takes_the_job_along() -> None:
 
 
 def test_what_a_job_says_reaches_the_daemon() -> None:
-    told: list[Any] = []
-
-    def reschedule(date: Any, **changes: Any) -> str:
-        told.append((date, changes))
-        return "new id"
-
-    job = make_job(progress=told.append, save=told.append, reschedule=reschedule, attempt=3)
+    daemon = Daemon()
+    job = make_job(attempt=3, daemon=daemon)
     job.set_progress(1, 10)
     job.set_progress(2.5, message="half")
     job.userdata["seen"] = [1]
     job.save_userdata()
     assert job.reschedule("5d", args=[1]) == "new id"
-    assert told == [
+    assert daemon.told == [
         Progress(done=1, total=10),
         Progress(done=2.5, total=None, message="half"),
         {"seen": [1]},
