@@ -19,8 +19,8 @@ LARGEST_BUFFER: Final = 1000
 """Claims waiting for a thread, at most. One claim of this size is far beyond where larger batches
 still pay, and it bounds what one transaction locks and what a crash leaves to be rescued."""
 
-FIRST_GUESS: Final = 0.02
-"""Seconds a job takes, as long as none has been measured: it buffers 5 jobs a thread."""
+FIRST_GUESS: Final = 0.005
+"""Seconds a job takes, as long as none has been measured: it buffers 20 jobs a thread."""
 
 REMEMBERED_JOBS: Final = 50
 """The weight (in jobs) of what was measured before against a new measurement, at most."""
@@ -113,9 +113,9 @@ def buffer_size(pace: Pace, *, moving: int) -> int:
 def room(*, idle: int, waiting: int, buffer: int) -> int:
     """How many jobs to claim now: for the idle threads, and to fill the buffer up.
 
-    While every thread is busy and half of the buffer is left there is none: a few hundred in one
-    claim cost little more than a few.
+    While half of the buffer is left, and more than the idle threads could take, there is none: a few
+    hundred in one claim cost little more than a few.
     """
-    if not idle and waiting > buffer // 2:
+    if waiting > max(idle, buffer // 2):
         return 0
     return max(0, idle + buffer - waiting)

@@ -27,6 +27,10 @@ LARGEST_TEXT: Final = 4_000_000
 """Characters of results, errors and userdata in one statement, unless one ending alone has more.
 MariaDB closes the connection on a packet of more than 16 MB, which looks like an outage."""
 
+GOOD_BATCH: Final = 200
+"""Endings that are written without letting more come: with them a transaction is paid for, and
+meanwhile as many come again."""
+
 BUSY_BATCH: Final = 10
 """A batch from this size on means more is coming."""
 
@@ -119,7 +123,8 @@ class Recorder:
     def _gather(self, batch: list[Ending], asked: list[threading.Event], linger: float) -> bool:
         """Collect what is in the queue, waiting for the first; tells whether it was the last."""
         item = self._queue.get()
-        self._hurry.wait(linger)
+        if self._queue.qsize() < GOOD_BATCH:
+            self._hurry.wait(linger)
         self._hurry.clear()
         size = 0
         while item is not None:
