@@ -58,6 +58,10 @@ class Claims:
             name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS
         }
         columns["options"] = type_coerce(columns["options"], Options())
+        if not database.dialect.update_returning:
+            # Read before they are changed.
+            columns["owner"] = bindparam("claimant", type_=self._job.c.owner.type)
+            columns["claim_no"] = self._job.c.claim_no + 1
         self._claimed = {
             started: [
                 {**columns, "claimed_at": now, "started": literal_column(str(int(started)))}[name]
@@ -186,17 +190,17 @@ class Claims:
         for pause, group in by_pause(twins).items():
             self._holdings.release(connection, group, delay=pause)
 
-    def _pick(self, pick: str) -> Select[tuple[str]]:
+    def _pick(self, pick: str, columns: Sequence[Any]) -> Select[Any]:
         c = self._job.c
         if pick == NAMED:
             named = c.id.in_(bindparam("named", expanding=True))
             active = is_active(self._db.tables, c.queue)
-            picked = select(c.id).where(named, c.due_at.is_not(None), active)
+            picked = select(*columns).where(named, c.due_at.is_not(None), active)
         else:
             queue = bindparam("from_queue", type_=c.queue.type)
             now = bindparam("as_of", type_=UtcDateTime) if pick == DUE_AS_OF else self._db.soon()
             picked = (
-                select(c.id)
+                select(*columns)
                 .where(c.queue == queue, c.priority == bindparam("from_priority"), c.due_at <= now)
                 # Once more: it may have been paused since the look.
                 .where(is_active(self._db.tables, queue))
@@ -217,28 +221,24 @@ class Claims:
         started: bool,
     ) -> list[Claim]:
         first, *others = self._statements(pick, started=started)
-        if not others:
-            return to_claims(connection.execute(first, {**values, "claimant": owner}).all())
-        ids = connection.execute(first, values).scalars().all()
-        if not ids:
-            return []
-        claiming, claimed = others
-        connection.execute(claiming, {"picked": ids, "claimant": owner})
-        return to_claims(connection.execute(claimed, {"picked": ids}).all())
+        claims = to_claims(connection.execute(first, {**values, "claimant": owner}).all())
+        if others and claims:
+            ids = [claim.id for claim in claims]
+            connection.execute(others[0], {"picked": ids, "claimant": owner})
+        return claims
 
     def _statements(self, pick: str, *, started: bool) -> tuple[Any, ...]:
-        """What a claim executes: one statement, or three where an UPDATE cannot return rows."""
+        """What a claim executes: one statement, or two where an UPDATE cannot return rows."""
         kept = self._kept.get((pick, started))
         if kept is None:
             c, claimed = self._job.c, self._claimed[started]
-            picked = self._pick(pick)
             claiming = self._claiming(bindparam("claimant"), started=started)
             if self._db.dialect.update_returning:
-                among = self._db.dialect.among(c.id, picked)
+                among = self._db.dialect.among(c.id, self._pick(pick, [c.id]))
                 kept = (claiming.where(among).returning(*claimed),)
             else:
                 these = c.id.in_(bindparam("picked", expanding=True))
-                kept = (picked, claiming.where(these), select(*claimed).where(these))
+                kept = (self._pick(pick, claimed), claiming.where(these))
             self._kept[pick, started] = kept
         return kept
 

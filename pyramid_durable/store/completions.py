@@ -195,17 +195,36 @@ class Completions:
     ) -> set[Fence]:
         dialect = self._db.dialect
         if not dialect.update_returning:
-            ours = self._lock(connection, completions)
-            left = [one for one in completions if (one.id, one.claim_no) in ours]
-            if left:
-                connection.execute(statement, brought(left))
-            return ours
+            return self._write_counted(connection, statement, completions, brought)
         if len(completions) > 1:
             dialect.plan_by_index(connection)
         values = brought(completions)
         if dialect.local_clock:
             values["now"] = dialect.moment(utcnow())
         return set(map(tuple, connection.execute(statement, values).all()))
+
+    def _write_counted(
+        self,
+        connection: Connection,
+        statement: TextClause,
+        completions: Sequence[Completion],
+        brought: Callable[[Sequence[Completion]], dict[str, Any]],
+    ) -> set[Fence]:
+        """The same where an UPDATE tells only how many rows it has changed: all, as a rule."""
+        fences = {(one.id, one.claim_no) for one in completions}
+        if len(completions) == 1:
+            return fences if connection.execute(statement, brought(completions)).rowcount else set()
+        # Not as a context: after a deadlock there is no savepoint to go back to, and that would be said.
+        attempt = connection.begin_nested()
+        if connection.execute(statement, brought(completions)).rowcount == len(fences):
+            attempt.commit()
+            return fences
+        attempt.rollback()
+        ours = self._lock(connection, completions)
+        left = [one for one in completions if (one.id, one.claim_no) in ours]
+        if left:
+            connection.execute(statement, brought(left))
+        return ours
 
     def _lock(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
         """Lock the rows that are still the claimants', and only these; return their fences."""
