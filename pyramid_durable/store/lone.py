@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from .standby import refuses_writes
+
 
 class LoneConnection:
     """Stands in for a Connection where all that comes is one PlainStatement, which has no result.
@@ -30,6 +32,8 @@ class LoneConnection:
             driver.autocommit = False
         except failed as error:
             pooled.invalidate(error)
+            if refuses_writes(error):
+                self._engine.dispose()  # as leave_standby has it for Connections
             raise DBAPIError.instance(
                 statement, None, error, failed, dialect=self.dialect
             ) from error
