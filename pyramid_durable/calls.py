@@ -46,7 +46,7 @@ def spec_call(spec: Mapping[str, Any]) -> tuple[Call, str, Any, dict[str, Any]]:
 
     Raises TypeError and InvalidJob for an entry that no ``add_*`` would take.
     """
-    if not isinstance(spec, Mapping):
+    if not isinstance(spec, (dict, Mapping)):  # an abstract class takes longer to ask
         raise InvalidJob(f"{type(spec).__name__} found, expected a dict such as {{'func': ...}}")
     rest = dict(spec)
     if "func" not in rest:

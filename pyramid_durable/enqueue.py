@@ -39,7 +39,7 @@ class Enlister(Generic[Made]):
         *,
         dbsession: str,
         tell: Tell,
-        outbox: Callable[[Store, Connection, News], Made],
+        outbox: Callable[..., Made],
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -61,8 +61,9 @@ class Enlister(Generic[Made]):
         manager, txn = transaction_of(request)
         session = self._deciding_session(store, request, txn)
         if session is not None:
-            yield self._outbox(store, session.connection(), news)
-            self._written(session, news)
+            connection = session.connection()
+            yield self._outbox(store, connection, news, gathers=True)
+            self._written(session, connection, news)
         elif txn is not None:
             with _outages_of(store):
                 connection = self._own_session(store, manager, txn).connection()
@@ -122,13 +123,13 @@ class Enlister(Generic[Made]):
         except NoTransaction:
             return None
 
-    def _written(self, session: Session, news: News) -> None:
+    def _written(self, session: Session, connection: Connection, news: News) -> None:
         listener = zope_listener(session)
         if listener is not None:
             # Core statements alone do not mark the session, and it would roll back. Only now has
             # it surely joined, with the manager that the listener knows.
             listener.mark_changed(session)
-            self._tell_after(listener.transaction_manager.get(), news)
+            self._tell_after(listener.transaction_manager.get(), news, connection)
         elif news:
             announcement = session.info.get(self._announcements)
             if announcement is None:
@@ -136,14 +137,19 @@ class Enlister(Generic[Made]):
                 session.info[self._announcements] = announcement
             announcement.add(news)
 
-    def _tell_after(self, txn: ITransaction, news: News) -> None:
+    def _tell_after(
+        self, txn: ITransaction, news: News, connection: Connection | None = None
+    ) -> None:
         if not news:
             return
         announcement = _kept(txn, self._announcements)
         if announcement is None:
-            announcement = Announcement(self._tell)
+            announcement = Announcement(self._tell, self._write)
             txn.set_data(self._announcements, announcement)
-        announcement.add(txn, news)
+        announcement.add(txn, news, connection)
+
+    def _write(self, connection: Connection) -> None:
+        self._store().jobs.write_gathered(connection)
 
     def _own_session(self, store: Store, manager: ITransactionManager, txn: Any) -> Session:
         kept = _kept(txn, self._managers)

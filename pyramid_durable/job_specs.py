@@ -283,10 +283,14 @@ def _arguments(call: Call, bound: tuple[Any, ...]) -> tuple[tuple[Any, ...], Map
     kwargs: Any = call.kwargs
     if args is None:
         args = ()
-    elif isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Sequence):
+    elif not isinstance(args, (list, tuple)) and (
+        isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Sequence)
+    ):
         raise InvalidJob(f"args: {type(args).__name__} found, expected a list or a tuple")
     if kwargs is None:
         kwargs = {}
-    elif not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+    elif not isinstance(kwargs, (dict, Mapping)) or not all(
+        isinstance(name, str) for name in kwargs
+    ):
         raise InvalidJob("kwargs: expected a dict whose keys are names of arguments")
     return (*bound, *args), kwargs

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 from transaction.interfaces import IDataManagerSavepoint, ISavepointDataManager, ITransaction
 from zope.interface import implementer
@@ -35,6 +35,7 @@ class News:
 
 
 Tell = Callable[[News], None]
+Write = Callable[[Connection], None]
 
 log = logging.getLogger(__name__)
 
@@ -64,23 +65,30 @@ class StoreSessionManager(SessionDataManager):
 class Announcement:
     """Tells the news of a transaction, when all of it has been committed.
 
+    Before anybody votes, it has written what is gathered for the connections it is given: once the
+    first session has committed, little may go wrong with the others.
+
     A data manager rather than an after-commit hook: a transaction that has such hooks aborts all
     its other data managers when they are done, which not all of them expect.
     """
 
     transaction_manager = None
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, write: Write) -> None:
         self._tell = tell
+        self._write = write
+        self._connections: set[Connection] = set()
         self._joined = False
         self.news = News()
 
-    def add(self, txn: ITransaction, news: News) -> None:
+    def add(self, txn: ITransaction, news: News, connection: Connection | None) -> None:
         """Tell this too. After a rollback to an earlier savepoint it joins once more."""
         if not self._joined:
             txn.join(self)
             self._joined = True
         self.news.add(news)
+        if connection is not None:
+            self._connections.add(connection)
 
     def savepoint(self) -> _Savepoint:
         return _Savepoint(self)
@@ -93,7 +101,8 @@ class Announcement:
         """Nothing to prepare."""
 
     def commit(self, txn: ITransaction) -> None:
-        """Nothing is written."""
+        for connection in self._connections:
+            self._write(connection)
 
     def tpc_vote(self, txn: ITransaction) -> None:
         """No objection."""

@@ -55,13 +55,23 @@ class StoreOutbox:
     """Writes into the store, on the connection of the caller's transaction.
 
     ``news`` is filled with what is to be told; ``changer`` knows what modifying means.
+    ``gathers``: the transaction goes on after this call, and may bring more jobs.
     """
 
-    def __init__(self, store: Store, connection: Connection, news: News, changer: Changer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        connection: Connection,
+        news: News,
+        changer: Changer,
+        *,
+        gathers: bool = False,
+    ) -> None:
         self._store = store
         self._connection = connection
         self._news = news
         self._changer = changer
+        self._gathers = gathers
 
     def now(self) -> datetime:
         return self._store.now(self._connection)
@@ -72,6 +82,8 @@ class StoreOutbox:
                 self._store.schedules.check(self._connection, schedules)
                 self._store.jobs.add(self._connection, jobs)
                 self._store.schedules.add(self._connection, schedules)
+        elif jobs and self._gathers:
+            self._store.jobs.gather(self._connection, jobs)
         elif jobs:
             self._store.jobs.add(self._connection, jobs)
         elif schedules:

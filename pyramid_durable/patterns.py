@@ -52,12 +52,13 @@ class Batch:
 
     def pattern(self, call: Call, kind: str, make: Callable[[Call, str], Pattern]) -> Pattern:
         """The pattern of a call: what ``make`` has made of another one that says the same."""
-        options = call.options
-        types = tuple(map(type, options.values()))
-        if not PLAIN.issuperset(types):
-            return make(call, kind)
-        # 1 and True are equal, and not the same option.
-        key = call.func, call.queue, kind, tuple(options.items()), types
+        key: tuple[Any, ...] = call.func, call.queue, kind
+        if options := call.options:
+            types = tuple(map(type, options.values()))
+            if not PLAIN.issuperset(types):
+                return make(call, kind)
+            # 1 and True are equal, and not the same option.
+            key = *key, tuple(options.items()), types
         try:
             known = self._patterns.get(key)
         except TypeError:  # not hashable

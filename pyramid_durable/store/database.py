@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
 from .dialects import READ_ONLY_OPTION, StoreDialect, dialect_for
+from .lone import LoneConnection
 from .outages import is_outage
 from .schema import make_tables
 
@@ -83,15 +84,17 @@ class Database:
     def begin(self, *, alone: bool = False, looks_first: bool = False) -> Iterator[Connection]:
         """A connection in a write transaction; commits at the end, rolls back on an error.
 
-        ``alone``: it will be one statement, which the database may commit without being told. With
-        ``looks_first`` it keeps no writer out before the dialect's ``begin_writing``.
+        ``alone``: all that comes is one PlainStatement without a result, which the database may
+        commit without being told. With ``looks_first`` it keeps no writer out before the dialect's
+        ``begin_writing``.
 
         Raises StoreUnavailable when the database cannot be reached.
         """
+        if alone and self.dialect.commits_alone:
+            with self._wrapping():
+                yield cast("Connection", LoneConnection(self.engine))
+            return
         with self._wrapping(), self.engine.connect() as connection:
-            if alone and self.dialect.commits_alone:
-                yield connection.execution_options(isolation_level="AUTOCOMMIT")
-                return
             connection.execution_options(**{READ_ONLY_OPTION: looks_first})
             with connection.begin():
                 yield connection

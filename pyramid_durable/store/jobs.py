@@ -19,6 +19,7 @@ from ..records import CANCELLED, RUNNING, SCHEDULED, JobSpec, Progress, StoredJo
 from .behaviors import Behaviors, waits_already
 from .cancels import Cancels
 from .database import Database
+from .gathering import Gathering
 from .inserting import JobInsert
 from .rows import ended_values, to_stored_job
 from .waits import KEY_WAIT, waiting_for
@@ -37,6 +38,7 @@ class Jobs:
         self._table = database.tables.job
         self._cancels = Cancels(database)
         self._insert = JobInsert(database)
+        self._gathering = Gathering(self._insert)
 
     def add(
         self, connection: Connection, specs: Sequence[JobSpec], *, wait: float = KEY_WAIT
@@ -53,6 +55,22 @@ class Jobs:
             return
         with waiting_for(connection, bound, wait):
             self._add_bound(connection, specs)
+
+    def gather(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
+        """Add jobs as ``add`` does; those that need no answer together with what follows.
+
+        It is as if each had been written at once, but for errors of the database, which may come
+        with the next statement or the commit. ``write_gathered`` lets them come before that.
+        """
+        # A delay counts from now, and not from when it is written.
+        if any(is_bound(spec) or spec.delay for spec in specs):
+            self.add(connection, specs)
+        else:
+            self._gathering.add(connection, specs)
+
+    def write_gathered(self, connection: Connection) -> None:
+        """Write what is gathered for a connection."""
+        self._gathering.write(connection)
 
     def _add_bound(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
         self._behaviors.check(connection, specs)

@@ -266,3 +266,10 @@ def tidy_and_exit() -> None:
 def tidy_and_commit() -> None:
     tidy()
     get_current_request().tm.commit()
+
+
+@job(pass_request=True)
+def follow_up_many(request: Any) -> None:
+    request.dbsession.connection()
+    for number in range(10):
+        request.scheduler.add_async_job(add, args=[number])

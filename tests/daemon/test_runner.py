@@ -11,6 +11,7 @@ from pyramid.threadlocal import manager as threadlocals
 from pyramid_durable.current import in_job
 from pyramid_durable.exceptions import LostClaim, UnknownFunction
 from pyramid_durable.records import SCHEDULED
+from tests.store.wire import recorded
 from tests.web.site import Rental
 
 from . import jobs
@@ -170,6 +171,20 @@ def test_jobs_that_a_job_asks_for_exist_when_it_commits(bench, where, session):
     with one.store.read() as connection:
         done = one.store.jobs.list(connection, state="succeeded")
     assert [job.func for job in done] == ["tests.daemon.jobs:follow_up"]
+
+
+@pytest.mark.parametrize("session", ["zope", "plain"])
+def test_jobs_that_a_job_asks_for_are_written_before_its_end(bench, session):
+    one = bench(session=session)
+    one.run(jobs.rent, "ski")
+    one.scheduler.remove_job(one.last.id)
+    with recorded(one.site.engine) as wire:
+        outcome = one.run(jobs.follow_up_many)
+    assert (outcome.error, outcome.completion) == (None, None)
+    words = [statement.split()[0] for statement, _ in wire.statements]
+    written = [word for word in words if word in ("INSERT", "UPDATE")]
+    assert written == ["INSERT", "INSERT", "UPDATE"]
+    assert one.site.jobs() == ["tests.daemon.jobs:add"] * 10 + ["tests.daemon.jobs:follow_up_many"]
 
 
 @pytest.mark.parametrize("where", ["same", "other"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
 
 from pyramid_durable.behaviors import KEY_OPTION
 from pyramid_durable.exceptions import DuplicateJob
@@ -90,3 +91,15 @@ def test_a_job_alone_is_there_without_a_commit(store: Store, spec: Make) -> None
     assert set(rows(store)) == {job.id}
     with store.begin() as connection:
         assert connection.get_isolation_level() != "AUTOCOMMIT"
+
+
+def test_a_job_alone_that_fails_leaves_connections_as_they_were(store: Store, spec: Make) -> None:
+    job = spec()
+    add(store, job)
+    with pytest.raises(IntegrityError), store.begin(alone=True) as connection:
+        store.jobs.add(connection, [job])
+    other = spec()
+    with pytest.raises(ZeroDivisionError), store.begin() as connection:
+        store.jobs.add(connection, [other])
+        raise ZeroDivisionError
+    assert set(rows(store)) == {job.id}

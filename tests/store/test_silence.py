@@ -47,19 +47,22 @@ def _noting(execute: Any, asked: list[object]) -> Any:
     return noting
 
 
-def ask(store: Store, question: str = "SELECT 1") -> None:
-    with store.begin() as connection:
-        connection.execute(text(question))
+def ask(store: Store, question: str = "SELECT 1", *, alone: bool = False) -> None:
+    with store.begin(alone=alone) as connection:
+        connection.exec_driver_sql(question, {})
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize(("kind", "timeout"), [("postgresql", "0.5"), ("mariadb", "1")])
-def test_a_peer_that_says_nothing_is_an_outage_within_the_timeout(kind: str, timeout: str) -> None:
+def test_a_peer_that_says_nothing_is_an_outage_within_the_timeout(
+    kind: str, timeout: str, alone: bool
+) -> None:
     with behind_a_proxy(kind, timeout) as (store, proxy):
         ask(store)
-        with pytest.raises(StoreUnavailable), store.begin() as connection:
+        with pytest.raises(StoreUnavailable), store.begin(alone=alone) as connection:
             proxy.swallow()
             began = time.monotonic()
-            connection.execute(text("SELECT 2"))
+            connection.exec_driver_sql("SELECT 2", {})
         assert float(timeout) <= time.monotonic() - began < 5
         proxy.heal()
         ask(store)
@@ -104,7 +107,10 @@ def test_a_timeout_that_is_none_is_said(given: str) -> None:
         store.engine  # noqa: B018 - made at its first use
 
 
-def test_connections_to_a_server_that_has_become_a_standby_are_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_connections_to_a_server_that_has_become_a_standby_are_dropped(
+    tmp_path: Path, alone: bool
+) -> None:
     """They answer well, so nothing else would ever end them."""
     with database("postgresql", tmp_path) as url:
         store = Store(url)
@@ -115,9 +121,10 @@ def test_connections_to_a_server_that_has_become_a_standby_are_dropped(tmp_path:
                 connection.commit()
         write = "INSERT INTO written VALUES (1)"
         with pytest.raises(StoreUnavailable, match="read-only"):
-            ask(store, write)
+            ask(store, write, alone=alone)
         # Both are gone, and what the URL leads to takes writes.
-        ask(store, write)
+        with store.begin():
+            ask(store, write)
         store.dispose()
 
 
@@ -128,7 +135,8 @@ def test_a_connection_that_was_closed_just_now_is_not_used() -> None:
         pid = connection.execute(who).scalar_one()
     with other.begin() as connection:
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-    with store.begin(alone=True) as connection:
+    ask(store, alone=True)
+    with store.begin() as connection:
         assert connection.execute(who).scalar_one() != pid
     store.dispose()
     other.dispose()

@@ -28,7 +28,8 @@ Cost = tuple[int, int]
 COSTS: dict[str, dict[str, Cost]] = {
     "add 1": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
     "add 1000": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
-    "enqueue": {"sqlite": (1, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
+    "enqueue 1": {"sqlite": (1, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
+    "enqueue 100": {"sqlite": (2, 1), "postgresql": (2, 1), "mariadb": (2, 1)},
     "claim 1": {"sqlite": (3, 1), "postgresql": (2, 1), "mariadb": (3, 1)},
     "claim 100": {"sqlite": (4, 1), "postgresql": (3, 1), "mariadb": (5, 1)},
     "complete 1": {"sqlite": (2, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
@@ -123,7 +124,10 @@ def test_many_jobs_are_added_at_the_cost_of_one(scheduler: Scheduler, database: 
             scheduler.add_jobs([{"func": charge}] * number)
 
 
-def test_a_job_of_a_transaction_is_one_statement_in_it(scheduler: Scheduler, database: str) -> None:
+@pytest.mark.parametrize("number", [1, MANY])
+def test_jobs_of_a_transaction_are_one_or_two_statements_in_it(
+    scheduler: Scheduler, database: str, number: int
+) -> None:
     engine = create_engine(scheduler.store.url)
     with Session(engine) as session, prepare(registry=scheduler.registry) as env:
         request = env["request"]
@@ -133,12 +137,13 @@ def test_a_job_of_a_transaction_is_one_statement_in_it(scheduler: Scheduler, dat
         request.scheduler.add_async_job(charge)
         session.commit()
         session.connection()
-        with costing("enqueue", database, scheduler.store.engine, engine):
-            request.scheduler.add_async_job(charge)
+        with costing(f"enqueue {number}", database, scheduler.store.engine, engine):
+            for _ in range(number):
+                request.scheduler.add_async_job(charge)
             session.commit()
     engine.dispose()
     with scheduler.store.read() as connection:
-        assert len(scheduler.store.jobs.list(connection)) == 2
+        assert len(scheduler.store.jobs.list(connection)) == 1 + number
 
 
 @pytest.mark.parametrize("number", [1, MANY])
