@@ -58,7 +58,8 @@ class Claims:
             name: self._job.c[CLAIM_NAMES.get(name, name)] for name in CLAIM_COLUMNS
         }
         columns["options"] = type_coerce(columns["options"], Options())
-        self._claimed = {
+        # The columns of a claim, in the fields' order.
+        self.claimed: dict[bool, list[Any]] = {
             started: [
                 {**columns, "claimed_at": now, "started": literal_column(str(int(started)))}[name]
                 for name in Claim._fields
@@ -235,7 +236,7 @@ class Claims:
                 kept = (self.claiming(picked, started=started),)
             else:
                 these = self._job.c.id.in_(bindparam("picked", expanding=True))
-                claimed = select(*self._claimed[started]).where(these)
+                claimed = select(*self.claimed[started]).where(these)
                 kept = (picked, self._claiming(started=started).where(these), claimed)
             self._kept[pick, started] = kept
         return kept
@@ -243,7 +244,7 @@ class Claims:
     def claiming(self, picked: Select[tuple[str]], *, started: bool) -> ReturningUpdate[Any]:
         """Return the statement by which ``claimant`` claims what is picked, in the fields' order."""
         among = self._db.dialect.among(self._job.c.id, picked)
-        return self._claiming(started=started).where(among).returning(*self._claimed[started])
+        return self._claiming(started=started).where(among).returning(*self.claimed[started])
 
     def _claiming(self, *, started: bool) -> Update:
         return update(self._job).values(

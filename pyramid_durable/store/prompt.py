@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 from sqlalchemy import ARRAY, Text, func, literal, select, true
+from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from ..records import PRIORITIES, Claim
 from .claims import Claims
 from .database import Database
 from .queues import is_active
-from .rows import to_claims
+
+Read = Callable[[Any], Any]
 
 SLOW: Final = 0.05
 """Seconds after which the connection is not used again: it may have kept a plan from when the table
@@ -24,13 +27,14 @@ class PromptClaims:
     """Claiming what an idle daemon was woken for, where the database can.
 
     A look, and a claim of what it has seen, are four round trips and some more of Python: most of
-    what a job that nothing else is waiting with would wait for.
+    what a job that nothing else is waiting with would wait for. For the same reason the driver gets
+    the statement, and gives the rows, without SQLAlchemy between.
     """
 
     def __init__(self, database: Database, claims: Claims) -> None:
         self._db = database
         self._claims = claims
-        self._kept: dict[tuple[str, ...], ReturningUpdate[Any]] = {}
+        self._kept: dict[tuple[str, ...], tuple[str, dict[str, Any], list[Read | None]]] = {}
 
     @property
     def possible(self) -> bool:
@@ -46,18 +50,38 @@ class PromptClaims:
 
         A transaction of its own. Raises StoreUnavailable when the database cannot be reached.
         """
-        names = tuple(queues)
-        statement = self._kept.get(names)
-        if statement is None:
-            statement = self._kept[names] = self._statement(names)
         with self._db.begin(alone=True) as connection:
-            began = time.monotonic()
-            claims = to_claims(connection.execute(statement, {"claimant": owner}).all())
-            if time.monotonic() - began > SLOW:
-                connection.invalidate()
-        return claims
+            sql, parameters, reads = self._compiled(connection.dialect, tuple(queues))
+            began, took = time.monotonic(), inf
+            try:
+                cursor = connection.connection.cursor()
+                cursor.execute(sql, {**parameters, "claimant": owner})
+                rows = cursor.fetchall()
+                cursor.close()
+                took = time.monotonic() - began
+            finally:
+                if took > SLOW:
+                    connection.invalidate()
+        return [
+            Claim._make(read(one) if read else one for read, one in zip(reads, row, strict=True))
+            for row in rows
+        ]
 
-    def _statement(self, queues: Sequence[str]) -> ReturningUpdate[Any]:
+    def _compiled(
+        self, dialect: Dialect, queues: tuple[str, ...]
+    ) -> tuple[str, dict[str, Any], list[Read | None]]:
+        """The statement in the driver's words, its parameters, and what reads its columns."""
+        kept = self._kept.get(queues)
+        if kept is None:
+            compiled = self.statement(queues).compile(dialect=dialect)
+            types = (one.type.dialect_impl(dialect) for one in self._claims.claimed[True])
+            reads = [one.result_processor(dialect, None) for one in types]
+            parameters = compiled.construct_params({"claimant": None})
+            kept = self._kept[queues] = (compiled.string, dict(parameters), reads)
+        return kept
+
+    def statement(self, queues: Sequence[str]) -> ReturningUpdate[Any]:
+        """What ``take`` executes."""
         c = self._db.tables.job.c
         # In their order, and no further than the first that has a job.
         pairs = [(priority, queue) for priority in PRIORITIES for queue in queues]

@@ -168,8 +168,10 @@ def test_a_claim_without_a_look_touches_only_its_own_row(
     with store.begin() as connection:
         store.jobs.add(connection, [spec(priority=9) for _ in range(BATCH)])
 
-    def take(_: Any) -> None:
-        assert len(store.prompt.take("me", ["mail", "default"])) == 1
+    statement = store.prompt.statement(["mail", "default"])
+
+    def take(connection: Any) -> None:
+        assert len(connection.execute(statement, {"claimant": "me"}).all()) == 1
 
     # As a look it probes each queue and priority.
     check_plans(store, take, pages=200, by_index=False)

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.records import JobSpec
 from pyramid_durable.store import Store
 from pyramid_durable.store import prompt as module
 
 from .conftest import register
-from .wire import recorded
 
 Make = Callable[..., JobSpec]
 
@@ -128,10 +128,13 @@ def test_a_connection_that_was_slow_is_not_used_again(
     assert session() != before
 
 
-def test_it_is_one_statement_that_commits_by_itself(prompt_store: Store, spec: Make) -> None:
+def test_a_connection_that_breaks_is_an_outage_and_not_used_again(
+    prompt_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = prompt_store
-    add(store, spec(id="a"))
-    take(store)
-    with recorded(store.engine) as wire:
-        take(store)
-    assert wire.cost == (1, 0), wire
+    broken = "SELECT pg_terminate_backend(pg_backend_pid())", {}, []
+    with monkeypatch.context() as patched:
+        patched.setattr(store.prompt, "_compiled", lambda *args: broken)
+        with pytest.raises(StoreUnavailable):
+            take(store)
+    assert take(store) == []
