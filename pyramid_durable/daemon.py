@@ -259,9 +259,10 @@ class Daemon:
 
     def _listen(self) -> None:
         commands = self._settings.producer == "broker"
-        take = Intake(self._scheduler, wake=self._wake).take if commands else None
+        wake = self._jobstore.announced
+        take = Intake(self._scheduler, wake=wake).take if commands else None
         hearing = Hearing(
-            wake=self._wake, take=take, print_jobs=self._print_jobs, tell=self._telling.message
+            wake=wake, take=take, print_jobs=self._print_jobs, tell=self._telling.message
         )
         broker = self._scheduler.broker
         broker.listen(

@@ -12,7 +12,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 
 from .exceptions import DurableError, StoreUnavailable
-from .pacing import HUSH, HUSH_LOOK, LONGEST_WAIT, Takes
+from .pacing import HEAD_START, HUSH, HUSH_LOOK, LONGEST_WAIT, Takes
 from .policies import SUSPECT_CRASHES
 from .records import SCHEDULED, Claim
 from .runs import Run, View, view_of_job, view_of_schedule
@@ -60,6 +60,9 @@ class DurableJobStore(BaseJobStore):
         self._wake_at: datetime | None = None
         self._closed = False
         self._hush_until = float("-inf")
+        self._more = True
+        self._goes_first = True
+        self._expecting = False
         self._complaint: str | None = None
 
     # What APScheduler's loop calls.
@@ -104,6 +107,11 @@ class DurableJobStore(BaseJobStore):
 
     # What the daemon calls.
 
+    def announced(self) -> None:
+        """Be told that something was stored, from any thread."""
+        self._expecting = True
+        self._scheduler.wakeup()
+
     def close(self) -> None:
         """Claim nothing any more."""
         self._closed = True
@@ -137,12 +145,47 @@ class DurableJobStore(BaseJobStore):
             # A thread that falls idle wakes the loop; what nothing announces is found by the poll.
             self._wake_in(LONGEST_WAIT if self._executor.waiting else self._poll_interval)
             return None
+        expected, self._expecting = self._expecting, False
+        if expected and self._is_calm(now) and self._store.prompt.possible:
+            claims = self._take_promptly()
+        else:
+            claims = self._look_and_take(room, expected=expected)
+        taken_at = self._clock()
+        return [Run(claim, now, taken_at) for claim in claims]
+
+    def _is_calm(self, now: datetime) -> bool:
+        """Whether what was announced is probably all there is, and could start at once."""
+        looks_later = self._wake_at is not None and now < self._wake_at
+        return looks_later and not self._more and self._executor.starting > 0
+
+    def _take_promptly(self) -> Sequence[Claim]:
+        """Claim what was announced, without a look; that comes when the job has had its start.
+
+        All daemons hear of it, and one can have it. The others would only be in its way: the one
+        that had the last goes first.
+        """
+        claims: Sequence[Claim] = ()
+        if self._goes_first:
+            claims = self._store.prompt.take(self._owner(), self._queues)
+            self._goes_first = bool(claims)
+        if claims:
+            self._claimed(claims)
+        self._executor.fed(full=False)
+        looks_at = self._wake_at
+        self._wake_in(HEAD_START)
+        # However many are announced, a look is not put off.
+        self._wake_at = min(filter(None, (looks_at, self._wake_at)))
+        return claims
+
+    def _look_and_take(self, room: int, *, expected: bool) -> Sequence[Claim]:
+        look = None if expected or self._more else self._glance()
         claims: Sequence[Claim] = ()
         aside: list[Claim] = []
-        with self._store.begin(looks_first=True) as connection:
-            look = self._store.looks.look(connection, self._queues)
-            if not look.idle:
-                claims = self._take(connection, look, room, aside)
+        if look is None or not look.idle:
+            with self._store.begin(looks_first=True) as connection:
+                look = self._store.looks.look(connection, self._queues)
+                if not look.idle:
+                    claims = self._take(connection, look, room, aside)
         pause = self._poll_interval
         if look.next_at is not None:
             pause = min(pause, (look.next_at - look.now).total_seconds())
@@ -151,10 +194,16 @@ class DurableJobStore(BaseJobStore):
             if not claims:
                 # Locked by others, or paused in this moment: looking at once would spin.
                 pause = self._poll_interval
-        self._executor.fed(full=len(claims) >= room)
+        self._more = len(claims) >= room
+        self._goes_first = self._goes_first or bool(claims)
+        self._executor.fed(full=self._more)
         self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
-        taken_at = self._clock()
-        return [Run(claim, now, taken_at) for claim in claims]
+        return claims
+
+    def _glance(self) -> Any:
+        """Look where there is probably nothing: a single round trip."""
+        with self._store.read() as connection:
+            return self._store.looks.look(connection, self._queues)
 
     def _take(self, connection: Any, look: Any, room: int, aside: list[Claim]) -> Sequence[Claim]:
         """Claim; what is given back at once is put ``aside``."""

@@ -35,6 +35,10 @@ this one for itself. Where other jobs take longer, they go first for as long, an
 HUSH_LOOK: Final = 0.5
 """Seconds until a suspect is looked at again, while it is being made room for."""
 
+HEAD_START: Final = 0.002
+"""Seconds that a lone job, claimed without a look, has before its daemon looks what else there is: its
+start would wait for the interpreter, and for the processor where there are few."""
+
 FIRST_LOOK: Final = 0.001
 LONGEST_LOOK: Final = 0.016
 """Seconds until a thread that stands by looks whether it is needed: soon at first, since a job may

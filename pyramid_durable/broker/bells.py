@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import weakref
+from collections.abc import Iterable
 from typing import Final
 
 SIGN: Final = ".bell"
@@ -39,6 +40,10 @@ class Bells:
                 raise
             self._ends[inbox] = (reading, writing)
             self._heard.register(reading, select.POLLIN)
+
+    def hang_at(self, inboxes: Iterable[str]) -> bool:
+        """Tell whether each of these has one."""
+        return self._ends.keys() >= set(inboxes)
 
     def take_down(self, inbox: str) -> None:
         """Have none for this inbox any more."""

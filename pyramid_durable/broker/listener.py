@@ -171,8 +171,9 @@ class Session:
         self._hand_on()
 
     def _hear(self) -> None:
-        """Wait for a message, read those that came with it, hand on what they say."""
+        """Wait for a message, hand on what it says, and then what those say that came with it."""
         if self._drain(TICK):
+            self._hand_on()
             ends = time.monotonic() + BURST
             while time.monotonic() < ends and self._drain(0):
                 pass

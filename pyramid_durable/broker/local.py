@@ -19,22 +19,6 @@ from kombu.transport import virtual
 
 from .inboxes import FolderInboxes, Inboxes, MemoryInboxes
 
-# Seconds between two looks into an inbox on disk, for what comes without its bell: from another
-# machine, or from a user who may not ring it. Measured on two cores, publisher and listener in
-# processes of their own, one queue; idle CPU as part of one core, latency of such a message from
-# the call to the handler:
-#
-#   interval   idle CPU    p50     p99
-#      5 ms      1.7 %      3 ms    6 ms
-#     10 ms      1.2 %      7 ms   11 ms
-#     20 ms      0.9 %     10 ms   21 ms
-#     50 ms      0.4 %     26 ms   51 ms
-#    100 ms      0.3 %     49 ms  100 ms
-#
-# At 20 ms a person who reloads a page sees the job done, and an idle laptop stays below one
-# percent; `broker.options.polling_interval` is for those who weigh it otherwise.
-POLLING_INTERVAL = 0.02
-
 
 class Channel(virtual.Channel):
     """What kombu asks of a channel, in terms of inboxes."""
@@ -123,8 +107,8 @@ class FolderTransport(LocalTransport):
         super().__init__(client, **kwargs)
         options = client.transport_options
         self._folder = Path(options["folder"])
-        interval = float(options.get("polling_interval", POLLING_INTERVAL))
-        self.inboxes = FolderInboxes(self._folder, interval)
+        given = options.get("polling_interval")
+        self.inboxes = FolderInboxes(self._folder, None if given is None else float(given))
 
     def establish_connection(self) -> Any:
         self._folder.mkdir(parents=True, exist_ok=True)

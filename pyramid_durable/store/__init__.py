@@ -13,6 +13,7 @@ from .job_changes import JobChanges
 from .jobs import Jobs
 from .look import Look, Looks
 from .migrate import ensure_schema, migrate
+from .prompt import PromptClaims
 from .queues import Queues
 from .retention import Retention
 from .schedule_changes import ScheduleChanges
@@ -38,6 +39,7 @@ class Store(Database):
         self.looks = Looks(self)
         self.holdings = Holdings(self)
         self.claims = Claims(self, self.schedules, settling, self.holdings)
+        self.prompt = PromptClaims(self, self.claims)
         self.cancels = Cancels(self)
         self.completions = Completions(self, settling)
         self.daemons = Daemons(self)

@@ -16,7 +16,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.sql.dml import Update
+from sqlalchemy.sql.dml import ReturningUpdate, Update
 
 from ..policies import claim_alone
 from ..records import RUNNING, Claim
@@ -62,7 +62,8 @@ class Claims:
             # Read before they are changed.
             columns["owner"] = bindparam("claimant", type_=self._job.c.owner.type)
             columns["claim_no"] = self._job.c.claim_no + 1
-        self._claimed = {
+        # The columns of a claim, in the fields' order.
+        self.claimed: dict[bool, list[Any]] = {
             started: [
                 {**columns, "claimed_at": now, "started": literal_column(str(int(started)))}[name]
                 for name in Claim._fields
@@ -231,21 +232,25 @@ class Claims:
         """What a claim executes: one statement, or two where an UPDATE cannot return rows."""
         kept = self._kept.get((pick, started))
         if kept is None:
-            c, claimed = self._job.c, self._claimed[started]
-            claiming = self._claiming(bindparam("claimant"), started=started)
             if self._db.dialect.update_returning:
-                among = self._db.dialect.among(c.id, self._pick(pick, [c.id]))
-                kept = (claiming.where(among).returning(*claimed),)
+                picked = self._pick(pick, [self._job.c.id])
+                kept = (self.claiming(picked, started=started),)
             else:
-                these = c.id.in_(bindparam("picked", expanding=True))
-                kept = (self._pick(pick, claimed), claiming.where(these))
+                these = self._job.c.id.in_(bindparam("picked", expanding=True))
+                picked = self._pick(pick, self.claimed[started])
+                kept = (picked, self._claiming(started=started).where(these))
             self._kept[pick, started] = kept
         return kept
 
-    def _claiming(self, owner: Any, *, started: bool) -> Update:
+    def claiming(self, picked: Select[tuple[str]], *, started: bool) -> ReturningUpdate[Any]:
+        """Return the statement by which ``claimant`` claims what is picked, in the fields' order."""
+        among = self._db.dialect.among(self._job.c.id, picked)
+        return self._claiming(started=started).where(among).returning(*self.claimed[started])
+
+    def _claiming(self, *, started: bool) -> Update:
         return update(self._job).values(
             state=RUNNING,
-            owner=owner,
+            owner=bindparam("claimant"),
             claim_no=self._job.c.claim_no + 1,
             due_at=None,
             started_at=self._db.dialect.now() if started else None,

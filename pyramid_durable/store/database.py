@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -85,19 +86,28 @@ class Database:
         """A connection in a write transaction; commits at the end, rolls back on an error.
 
         ``alone``: all that comes is one PlainStatement without a result, which the database may
-        commit without being told. With ``looks_first`` it keeps no writer out before the dialect's
+        commit without being told, as in ``alone()``. With ``looks_first`` it keeps no writer out before the dialect's
         ``begin_writing``.
 
         Raises StoreUnavailable when the database cannot be reached.
         """
         if alone and self.dialect.commits_alone:
-            with self._wrapping():
-                yield cast("Connection", LoneConnection(self.engine))
+            with self.alone() as lone:
+                yield cast("Connection", lone)
             return
         with self._wrapping(), self.engine.connect() as connection:
             connection.execution_options(**{READ_ONLY_OPTION: looks_first})
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def alone(self, *, slow: float = inf) -> Iterator[LoneConnection]:
+        """For one statement that commits by itself, where ``dialect.commits_alone``.
+
+        Raises StoreUnavailable when the database cannot be reached.
+        """
+        with self._wrapping():
+            yield LoneConnection(self.engine, slow=slow)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pyramid_durable.broker.bells import Bells, ring
-from pyramid_durable.broker.inboxes import DEAD_AFTER, FolderInboxes, MemoryInboxes
+from pyramid_durable.broker.inboxes import (
+    DEAD_AFTER,
+    POLLING_INTERVAL,
+    RUNG_INTERVAL,
+    FolderInboxes,
+    MemoryInboxes,
+)
 
 
 def test_memory_wakes_for_what_came_since_one_looked() -> None:
@@ -94,6 +101,22 @@ def test_what_nobody_rang_for_is_found_at_the_next_look(tmp_path: Path) -> None:
     assert not inboxes._bells.wait(0)
     inboxes.wait(inboxes.mark(), 30)
     assert inboxes.get("x.one") == {"n": 1}
+
+
+@pytest.mark.parametrize("given", [None, 0.5])
+def test_a_reader_with_bells_looks_seldom_unless_told_otherwise(
+    tmp_path: Path, given: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pause() -> float:
+        inboxes = FolderInboxes(tmp_path, given)
+        inboxes.open("x.one")
+        inboxes.open("x.two")
+        return inboxes._pause
+
+    assert pause() == (given or RUNG_INTERVAL)
+    (tmp_path / "x" / "two.bell").unlink()
+    monkeypatch.setattr(os, "mkfifo", Mock(side_effect=OSError))
+    assert pause() == (given or POLLING_INTERVAL)
 
 
 def test_the_bells_of_the_dead_and_of_the_deaf_keep_nobody_waiting(tmp_path: Path) -> None:

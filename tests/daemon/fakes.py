@@ -90,6 +90,21 @@ class Clock:
         return self.now
 
 
+class FakePrompt:
+    """Claims without a look; on most databases that is not possible."""
+
+    def __init__(self, store):
+        self.possible = False
+        self.takes = 0
+        self._store = store
+
+    def take(self, owner, queues):
+        self.takes += 1
+        if self._store.away:
+            raise StoreUnavailable("the store is away")
+        return [self._store.due.pop(0)] if self._store.due else []
+
+
 class FakeStore:
     """The verbs the daemon uses, over lists; ``away`` makes it unreachable."""
 
@@ -111,6 +126,7 @@ class FakeStore:
         self.started = []
         self.interrupted = []
         self.swept = 0
+        self.prompt = FakePrompt(self)
         self.claims = self.looks = self.holdings = self.completions = self
         self.daemons = self.jobs = self.job_changes = self
 

@@ -1,13 +1,16 @@
 from datetime import datetime, timedelta, timezone
+from unittest.mock import Mock
 
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from pyramid_durable.exceptions import DurableError
 from pyramid_durable.jobstore import DurableJobStore
-from pyramid_durable.pacing import HUSH
+from pyramid_durable.pacing import HEAD_START, HUSH
 
 from .fakes import NOON, Clock, FakeStore, claim
+
+DAY = timedelta(days=1)
 
 
 class Executor:
@@ -214,6 +217,103 @@ def test_writing_through_apscheduler_is_refused_and_points_to_the_facade(jobstor
             aps.remove_all_jobs()
     finally:
         aps.shutdown()
+
+
+# What is announced while nothing else waits is claimed without a look, where the database can.
+
+
+@pytest.fixture
+def prompt(jobstore, store):
+    """A job store that has looked, seen that nothing is due, and may claim without a look."""
+    store.prompt.possible = True
+    jobstore.start(Mock(), "default")
+    jobstore.get_due_jobs(now())
+    store.look_count = 0
+    return jobstore
+
+
+def test_an_announced_job_is_claimed_without_a_look_which_follows_its_start(
+    prompt, store, executor
+):
+    store.due = [claim("a"), claim("b")]
+    prompt.announced()
+    assert [run.claim.id for run in prompt.get_due_jobs(now())] == ["a"]
+    assert store.look_count == 0
+    assert executor.full is False
+    assert pause(prompt) <= HEAD_START
+    assert [run.claim.id for run in prompt.get_due_jobs(now() + DAY)] == ["b"]
+    assert store.look_count > 0
+
+
+def test_what_is_claimed_without_a_look_is_told_too(store, executor, lease):
+    told = []
+    jobstore = make(store, executor, lease, claimed=told.extend)
+    jobstore.start(Mock(), "default")
+    store.prompt.possible = True
+    jobstore.get_due_jobs(now())
+    store.due = [claim("a")]
+    jobstore.announced()
+    jobstore.get_due_jobs(now())
+    assert [each.id for each in told] == ["a"]
+
+
+def test_an_announcement_wakes_the_loop(prompt):
+    prompt.announced()
+    prompt._scheduler.wakeup.assert_called_once_with()
+
+
+def test_announcements_do_not_put_the_look_off(prompt, store):
+    prompt.announced()
+    prompt.get_due_jobs(now())
+    looks_at = prompt.get_next_run_time()
+    store.due = [claim("a")]
+    prompt.announced()
+    prompt.get_due_jobs(looks_at - timedelta(microseconds=1))
+    assert prompt.get_next_run_time() <= looks_at
+    prompt.announced()
+    prompt.get_due_jobs(looks_at)
+    assert store.look_count == 1
+
+
+def test_the_daemon_that_had_the_last_job_goes_first(prompt, store):
+    def announce():
+        prompt.announced()
+        return prompt.get_due_jobs(now())
+
+    assert announce() == []
+    prompt.get_due_jobs(now() + DAY)
+    store.due = [claim("a")]
+    assert announce() == []
+    assert store.prompt.takes == 1
+    assert len(prompt.get_due_jobs(now() + DAY)) == 1
+    store.due = [claim("b")]
+    assert len(announce()) == 1
+    assert store.prompt.takes == 2
+
+
+@pytest.mark.parametrize("hindrance", ["the database", "other jobs", "a full claim", "a poll"])
+def test_otherwise_it_looks_first(prompt, store, executor, hindrance):
+    if hindrance == "the database":
+        store.prompt.possible = False
+    elif hindrance == "other jobs":
+        executor.space = 5  # no thread is idle
+    elif hindrance == "a full claim":
+        store.due = [claim(f"job-{number}") for number in range(10)]
+        prompt.get_due_jobs(now())
+    store.due = [claim("last")]
+    if hindrance != "a poll":
+        prompt.announced()
+    assert [run.claim.id for run in prompt.get_due_jobs(now())] == ["last"]
+    assert store.prompt.takes == 0
+    assert store.look_count > 0
+
+
+def test_an_outage_in_a_claim_without_a_look_is_an_outage(prompt, store, caplog):
+    store.away = True
+    prompt.announced()
+    assert prompt.get_due_jobs(now()) == []
+    assert "waiting for the store" in caplog.text
+    assert pause(prompt) == pytest.approx(1.0, abs=0.2)
 
 
 # A job with two crashes behind it runs alone; the store claims it alone.

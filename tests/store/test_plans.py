@@ -88,16 +88,20 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(inner)
 
 
-def check_plans(store: Store, work: Callable[[Any], Any], pages: int) -> None:
+def check_plans(
+    store: Store, work: Callable[[Any], Any], pages: int, *, by_index: bool = True
+) -> None:
     """Run the work, then explain each of its statements on the same state of the table.
 
     None touches more pages; nor do all of them together look at more rows that they do not want.
+    Without ``by_index`` they are not kept to the indexes.
     """
     with store.engine.connect() as connection:
         with recorded(store.engine) as wire:
             work(connection)
         connection.rollback()
-        store.dialect.plan_by_index(connection)
+        if by_index:
+            store.dialect.plan_by_index(connection)
         in_vain: dict[str, int] = {}
         for statement, parameters in wire.statements:
             if (
@@ -155,6 +159,22 @@ def test_look_claim_and_complete_touch_only_their_own_rows(
     assert len(claims) == BATCH
     ends = [succeeded(one) for one in claims]
     check_plans(store, lambda c: store.completions.write(c, ends), BATCH * PAGES_A_JOB)
+
+
+def test_a_claim_without_a_look_touches_only_its_own_row(
+    full_store: Store, spec: Callable[..., JobSpec]
+) -> None:
+    store = full_store
+    with store.begin() as connection:
+        store.jobs.add(connection, [spec(priority=9) for _ in range(BATCH)])
+
+    statement = store.prompt.statement(["mail", "default"])
+
+    def take(connection: Any) -> None:
+        assert len(connection.execute(statement, {"claimant": "me"}).all()) == 1
+
+    # As a look it probes each queue and priority.
+    check_plans(store, take, pages=200, by_index=False)
 
 
 @pytest.mark.parametrize("queue", [None, "default"])
