@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from operator import attrgetter
 from typing import Any, Final
 
@@ -36,6 +36,9 @@ DUE, DUE_AS_OF, NAMED = "due", "due as of", "named"
 
 CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at", "started"))
 """The fields of a Claim that are columns; the others are the database's clock and ours to say."""
+
+DISTANT_PAST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""Before anything is due."""
 
 _PLACE: Final = attrgetter("run_at", "id")
 """The order of claims of one priority."""
@@ -97,14 +100,16 @@ class Claims:
         if look.seen_in is not connection.get_transaction():
             self._db.dialect.plan_by_index(connection)
         self._db.dialect.begin_writing(connection)
-        due = list(look.due)
+        due, since = list(look.due), look.since
         if look.schedules_due:
             born = self._schedules.fire(connection, look.queues, now=look.as_of)
             due = sorted({*due, *born}, key=lambda pair: pair[1])
+            since = {pair: at for pair, at in since.items() if pair not in born}
         claims: Sequence[Claim] = ()
         twins: list[Claim] = []
         while not claims:
-            found = self._claim_due(connection, owner, due, look.as_of, (starting, limit))
+            picked = [(pair, since.get(pair, DISTANT_PAST)) for pair in due]
+            found = self._claim_due(connection, owner, picked, look.as_of, (starting, limit))
             claims, waiting = self._settle(connection, found)
             twins += waiting
             if not found:
@@ -122,7 +127,7 @@ class Claims:
         self,
         connection: Connection,
         owner: str,
-        due: Sequence[Due],
+        due: Sequence[tuple[Due, datetime]],
         as_of: datetime | None,
         numbers: tuple[int | None, int],
     ) -> list[Claim]:
@@ -132,7 +137,7 @@ class Claims:
             as_of = utcnow()
         pick, moment = (DUE, {}) if as_of is None else (DUE_AS_OF, {"as_of": as_of})
         claims: list[Claim] = []
-        for queue, priority in due:
+        for (queue, priority), since in due:
             if len(claims) >= limit:
                 break
             for number, started in ((at_once - len(claims), True), (limit, False)):
@@ -142,6 +147,7 @@ class Claims:
                 picked = {
                     "from_queue": queue,
                     "from_priority": priority,
+                    "since": since,
                     "wanted": wanted,
                     **moment,
                 }
@@ -203,6 +209,8 @@ class Claims:
             picked = (
                 select(*columns)
                 .where(c.queue == queue, c.priority == bindparam("from_priority"), c.due_at <= now)
+                # What was claimed lies before it in the index until the database has cleaned up.
+                .where(c.due_at >= bindparam("since", type_=UtcDateTime))
                 # Once more: it may have been paused since the look.
                 .where(is_active(self._db.tables, queue))
                 .order_by(c.due_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ class Look:
     """What the store holds for a daemon at this moment, seen without a lock.
 
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
-    longest. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
+    longest, which ``since`` gives. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
     is the time that took the clock's place, if one did. ``seen_in`` is the transaction, where it was
     in one: it is limited, and planned, as a claim's has to be.
     """
@@ -31,6 +31,7 @@ class Look:
     as_of: datetime | None
     queues: tuple[str, ...]
     due: tuple[Due, ...]
+    since: Mapping[Due, datetime]
     next_at: datetime | None
     schedules_due: bool
     seen_in: Transaction | None = None
@@ -86,6 +87,7 @@ class Looks:
             as_of=as_of,
             queues=names,
             due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
+            since={(queue, priority): at for priority, at, queue in pairs},
             next_at=min(waiting, default=None),
             schedules_due=schedules_due,
             seen_in=connection.get_transaction(),

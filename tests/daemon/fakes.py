@@ -146,6 +146,7 @@ class FakeStore:
             as_of=None,
             queues=tuple(queues),
             due=due,
+            since={},
             next_at=self.next_at,
             schedules_due=False,
         )
