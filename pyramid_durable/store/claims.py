@@ -73,7 +73,12 @@ class Claims:
             ]
             for started in (False, True)
         }
-        # By what they pick, and whether it starts at once: building one, or telling that it is
+        self._starting = (
+            update(self._job)
+            .where(self._job.c.id.in_(bindparam("picked", expanding=True)))
+            .values(started_at=database.dialect.now())
+        )
+        # By what they pick, and whether all of it starts at once: building one, or telling that it is
         # built already, takes longer than a database does to answer it.
         self._kept: dict[tuple[str, bool], tuple[Any, ...]] = {}
 
@@ -136,26 +141,21 @@ class Claims:
         if as_of is None and self._db.dialect.local_clock:
             as_of = utcnow()
         pick, moment = (DUE, {}) if as_of is None else (DUE_AS_OF, {"as_of": as_of})
+        all_start = at_once >= limit
         claims: list[Claim] = []
         for (queue, priority), since in due:
             if len(claims) >= limit:
                 break
-            for number, started in ((at_once - len(claims), True), (limit, False)):
-                wanted = min(number, limit - len(claims))
-                if wanted <= 0:
-                    continue
-                picked = {
-                    "from_queue": queue,
-                    "from_priority": priority,
-                    "since": since,
-                    "wanted": wanted,
-                    **moment,
-                }
-                found = self._claim_rows(connection, owner, pick, picked, started=started)
-                claims.extend(sorted(found, key=_PLACE))
-                if len(found) < wanted:
-                    break  # that was all of them
-        return claims
+            picked = {
+                "from_queue": queue,
+                "from_priority": priority,
+                "since": since,
+                "wanted": limit - len(claims),
+                **moment,
+            }
+            found = self._claim_rows(connection, owner, pick, picked, started=all_start)
+            claims += sorted(found, key=_PLACE)
+        return claims if all_start else self._start(connection, claims, at_once)
 
     def take_named(
         self,
@@ -171,18 +171,21 @@ class Claims:
         over are: cancelled and running ones, what another daemon is claiming, and the jobs of
         paused queues. What was claimed and given back at once is put ``aside``.
         """
-        claims: Sequence[Claim] = []
-        for part, started in ((ids[:1], True), (ids[1:], False)):
-            if part:
-                picked = {"named": list(part)}
-                rows = self._claim_rows(connection, owner, NAMED, picked, started=started)
-                claims = [*claims, *rows]
-        claims, twins = self._settle(connection, claims)
+        order = {id: place for place, id in enumerate(ids)}
+        found = self._claim_rows(connection, owner, NAMED, {"named": list(ids)}, started=False)
+        found.sort(key=lambda claim: order[claim.id])
+        claims, twins = self._settle(connection, self._start(connection, found, 1))
         self._put_off(connection, twins)
         if aside is not None:
             aside += twins
-        order = {id: place for place, id in enumerate(ids)}
-        return sorted(claims, key=lambda claim: order[claim.id])
+        return list(claims)
+
+    def _start(self, connection: Connection, claims: list[Claim], number: int) -> list[Claim]:
+        """Note that the first so many of these claims start at once."""
+        first = [claim._replace(started=True) for claim in claims[:number]]
+        if first:
+            connection.execute(self._starting, {"picked": [claim.id for claim in first]})
+        return first + claims[number:]
 
     def _settle(
         self, connection: Connection, claims: Sequence[Claim]
