@@ -112,7 +112,8 @@ class DurableThreadExecutor(BaseExecutor):
         moving = min(self._useful, len(self._workers) - stuck)
         self._buffer = buffer_size(self._pace, moving=moving)
         idle = len(self._workers) - len(busy)
-        return room(idle=idle, waiting=len(self._waiting), buffer=self._buffer)
+        waiting = len(self._waiting)
+        return room(idle=idle, busy=len(busy), waiting=waiting, buffer=self._buffer)
 
     def is_quiet(self) -> bool:
         """Whether a suspect can be run: nothing waits, and what runs has proved harmless."""

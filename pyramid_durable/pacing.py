@@ -19,6 +19,10 @@ LARGEST_BUFFER: Final = 1000
 """Claims waiting for a thread, at most. One claim of this size is far beyond where larger batches
 still pay, and it bounds what one transaction locks and what a crash leaves to be rescued."""
 
+FIRST_CLAIM: Final = 200
+"""Claims, at most, where no thread has anything to do: they work while the next ones are claimed. A
+full buffer takes the database tens of milliseconds."""
+
 FIRST_GUESS: Final = 0.005
 """Seconds a job takes, as long as none has been measured: it buffers 20 jobs a thread."""
 
@@ -114,12 +118,13 @@ def buffer_size(pace: Pace, *, moving: int) -> int:
     return min(LARGEST_BUFFER, int(moving * BUFFERED_SECONDS / max(pace.seconds, 1e-6)))
 
 
-def room(*, idle: int, waiting: int, buffer: int) -> int:
+def room(*, idle: int, busy: int, waiting: int, buffer: int) -> int:
     """How many jobs to claim now: for the idle threads, and to fill the buffer up.
 
     While half of the buffer is left, and more than the idle threads could take, there is none: a few
-    hundred in one claim cost little more than a few.
+    hundred in one claim cost little more than a few. While nothing runs it is a first few hundred.
     """
     if waiting > max(idle, buffer // 2):
         return 0
-    return max(0, idle + buffer - waiting)
+    number = max(0, idle + buffer - waiting)
+    return number if busy or waiting else min(number, FIRST_CLAIM)

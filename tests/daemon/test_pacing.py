@@ -1,4 +1,11 @@
-from pyramid_durable.pacing import LARGEST_BUFFER, Pace, buffer_size, needs_another, room
+from pyramid_durable.pacing import (
+    FIRST_CLAIM,
+    LARGEST_BUFFER,
+    Pace,
+    buffer_size,
+    needs_another,
+    room,
+)
 
 
 def test_a_buffer_holds_a_tenth_of_a_second_of_work():
@@ -20,24 +27,31 @@ def test_the_buffer_is_bounded_however_fast_jobs_are():
 
 
 def test_room_is_for_idle_threads_and_the_rest_of_the_buffer():
-    assert room(idle=3, waiting=0, buffer=0) == 3
-    assert room(idle=0, waiting=10, buffer=100) == 90
-    assert room(idle=0, waiting=0, buffer=0) == 0
+    assert room(idle=3, busy=1, waiting=0, buffer=0) == 3
+    assert room(idle=0, busy=1, waiting=10, buffer=100) == 90
+    assert room(idle=0, busy=1, waiting=0, buffer=0) == 0
 
 
 def test_there_is_no_room_while_busy_threads_have_half_a_buffer_left():
-    assert room(idle=0, waiting=51, buffer=100) == 0
-    assert room(idle=0, waiting=50, buffer=100) == 50
+    assert room(idle=0, busy=1, waiting=51, buffer=100) == 0
+    assert room(idle=0, busy=1, waiting=50, buffer=100) == 50
 
 
 def test_threads_that_are_left_idle_on_purpose_ask_for_no_more_than_busy_ones():
-    assert room(idle=9, waiting=900, buffer=1000) == 0
-    assert room(idle=9, waiting=500, buffer=1000) == 509
-    assert room(idle=9, waiting=9, buffer=10) == 10
+    assert room(idle=9, busy=1, waiting=900, buffer=1000) == 0
+    assert room(idle=9, busy=1, waiting=500, buffer=1000) == 509
+    assert room(idle=9, busy=1, waiting=9, buffer=10) == 10
+
+
+def test_threads_without_work_begin_while_more_is_claimed():
+    assert room(idle=10, busy=0, waiting=0, buffer=1000) == FIRST_CLAIM
+    assert room(idle=10, busy=0, waiting=0, buffer=50) == 60
+    assert room(idle=9, busy=1, waiting=0, buffer=1000) == 1009
+    assert room(idle=10, busy=0, waiting=10, buffer=1000) == 1000
 
 
 def test_there_is_never_less_than_no_room():
-    assert room(idle=1, waiting=500, buffer=100) == 0
+    assert room(idle=1, busy=1, waiting=500, buffer=100) == 0
 
 
 def test_a_pace_follows_what_is_measured():
