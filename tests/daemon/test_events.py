@@ -109,7 +109,8 @@ def test_each_job_tells_its_story_and_no_other(started, story):
     with one.store.begin() as connection:
         table = one.store.tables.job
         change = update(table).where(table.c.id == unreadable)
-        connection.execute(change.values(payload="no JSON", due_at=table.c.created_at))
+        now = table.c.created_at
+        connection.execute(change.values(payload="no JSON", due_at=now, run_at=now))
     expected[unreadable] = "Cb"
     schedule = one.scheduler.add_interval_job(jobs.add, seconds=0.2, iterations=2)
     eventually(

@@ -102,7 +102,9 @@ def test_a_synchronizer_may_ask_for_the_transaction_it_hears_of(manager):
             found.append((txn, manager.get()))
 
     synch = Asking()
-    manager._synchs.add(synch)
+    manager.commit()
+    manager.registerSynch(synch)
+    manager.open()
     txn = manager.get()
     assert found == [(txn, txn)]
 

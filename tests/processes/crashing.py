@@ -50,7 +50,7 @@ def arm(step: str, side: str) -> None:
         return
     reached: set[int] = set()
     owner, verb = {
-        "enqueue": (Jobs, "add"),
+        "enqueue": (Jobs, "gather"),
         "claim": (Claims, "take"),
         "advance": (Schedules, "fire"),
         "complete": (Completions, "write"),
