@@ -56,6 +56,9 @@ IDLE_LIMIT = "SET SESSION /*M! idle_write_transaction_timeout = {0}, */ sql_mode
 class StoreDialect:
     """The behaviour that differs between databases, with what most of them do as the default."""
 
+    def __init__(self, driver: str) -> None:
+        """``driver`` is what the URL names, if it does."""
+
     names: ClassVar[tuple[str, ...]] = ()
     skip_locked: ClassVar[bool] = True
     update_returning: ClassVar[bool] = True
@@ -164,7 +167,7 @@ class StoreDialect:
         if self.settings:
             connection.execute(text(f"SELECT {', '.join(self.settings)}"))
 
-    commits_alone: ClassVar[bool] = False
+    commits_alone = False
     """Whether it costs no question to let a single statement be a transaction by itself."""
 
     locks_exactly: ClassVar[bool] = True
@@ -186,7 +189,10 @@ LIMITED = f"set_config('idle_in_transaction_session_timeout', '{SILENT_CLIENT}s'
 
 class PostgreSQL(StoreDialect):
     names = ("postgresql",)
-    commits_alone = True
+
+    def __init__(self, driver: str) -> None:
+        # With others the pool's ping may have begun a transaction, which would be rolled back.
+        self.commits_alone = driver in ("", "psycopg", "psycopg2")
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         options = super().engine_options(url)
@@ -429,13 +435,14 @@ def _defined(columns: Sequence[Column[Any]], dialect: Dialect, path: str) -> str
 DIALECTS: tuple[type[StoreDialect], ...] = (PostgreSQL, SQLite, MariaDB)
 
 
-def dialect_for(name: str) -> StoreDialect:
-    """Return the store's dialect for a SQLAlchemy dialect name.
+def dialect_for(url: URL) -> StoreDialect:
+    """Return the store's dialect for a database.
 
     Raises InvalidSetting for a database the store has not been built for.
     """
+    name, _, driver = url.drivername.partition("+")
     for dialect in DIALECTS:
         if name in dialect.names:
-            return dialect()
+            return dialect(driver)
     known = ", ".join(name for dialect in DIALECTS for name in dialect.names)
     raise InvalidSetting(f"the store cannot live in {name!r}; it knows {known}")
