@@ -166,7 +166,12 @@ class DurableJobStore(BaseJobStore):
         """
         claims: Sequence[Claim] = ()
         if self._goes_first:
-            claims = self._store.prompt.take(self._owner(), self._queues)
+            try:
+                claims = self._store.prompt.take(self._owner(), self._queues)
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a look may do what this cannot
+                self._complain(f"claiming at once failed: {error!r}", "prompt_claim_failed")
             self._goes_first = bool(claims)
         if claims:
             self._claimed(claims)

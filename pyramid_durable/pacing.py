@@ -127,4 +127,4 @@ def room(*, idle: int, busy: int, waiting: int, buffer: int) -> int:
     if waiting > max(idle, buffer // 2):
         return 0
     number = max(0, idle + buffer - waiting)
-    return number if busy or waiting else min(number, FIRST_CLAIM)
+    return number if busy or waiting else min(number, max(idle, FIRST_CLAIM))

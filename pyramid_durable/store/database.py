@@ -45,7 +45,7 @@ class Database:
         self.tables = make_tables(prefix)
         try:
             self.url = make_url(url)
-            self.dialect: StoreDialect = dialect_for(self.url.get_backend_name())
+            self.dialect: StoreDialect = dialect_for(self.url)
         except ArgumentError as error:
             raise InvalidSetting(
                 "scheduler.jobstore.default.url: this is no database URL; "

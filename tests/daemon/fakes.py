@@ -95,6 +95,7 @@ class FakePrompt:
 
     def __init__(self, store):
         self.possible = False
+        self.broken = False
         self.takes = 0
         self._store = store
 
@@ -102,6 +103,8 @@ class FakePrompt:
         self.takes += 1
         if self._store.away:
             raise StoreUnavailable("the store is away")
+        if self.broken:
+            raise RuntimeError("cached plan must not change result type")
         return [self._store.due.pop(0)] if self._store.due else []
 
 

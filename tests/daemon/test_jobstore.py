@@ -257,6 +257,15 @@ def test_what_is_claimed_without_a_look_is_told_too(store, executor, lease):
     assert [each.id for each in told] == ["a"]
 
 
+def test_what_cannot_be_claimed_without_a_look_is_claimed_after_one(prompt, store):
+    store.prompt.broken = True
+    store.due = [claim("a")]
+    prompt.announced()
+    assert prompt.get_due_jobs(now()) == []
+    assert pause(prompt) <= HEAD_START
+    assert [run.claim.id for run in prompt.get_due_jobs(now() + DAY)] == ["a"]
+
+
 def test_an_announcement_wakes_the_loop(prompt):
     prompt.announced()
     prompt._scheduler.wakeup.assert_called_once_with()

@@ -46,6 +46,7 @@ def test_threads_that_are_left_idle_on_purpose_ask_for_no_more_than_busy_ones():
 def test_threads_without_work_begin_while_more_is_claimed():
     assert room(idle=10, busy=0, waiting=0, buffer=1000) == FIRST_CLAIM
     assert room(idle=10, busy=0, waiting=0, buffer=50) == 60
+    assert room(idle=300, busy=0, waiting=0, buffer=1000) == 300
     assert room(idle=9, busy=1, waiting=0, buffer=1000) == 1009
     assert room(idle=10, busy=0, waiting=10, buffer=1000) == 1000
 

@@ -158,6 +158,48 @@ def test_one_that_cannot_be_written_fails_the_commit(
     assert ids(store) == [taken.id]
 
 
+def test_a_commit_that_fails_leaves_nothing_to_the_connections_next_user(
+    store: Store, spec: Make
+) -> None:
+    taken = spec()
+    add(store, taken)
+    engine = create_engine(store.url, pool_size=1, max_overflow=0)
+    first, second = spec(), spec()
+    with Session(engine) as session:
+        for job in (first, second, taken):
+            store.jobs.gather(session.connection(), [job])
+        with pytest.raises(IntegrityError):
+            session.commit()
+    with Session(engine) as session:
+        assert seen(store, session) == 1
+        session.commit()
+    assert ids(store) == [taken.id]
+    engine.dispose()
+
+
+def test_where_a_commit_is_prepared_each_is_written_at_once(
+    store: Store, engine: Engine, spec: Make
+) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite knows no prepared transactions")
+    with engine.connect() as connection:
+        prepared = connection.begin_twophase()
+        with recorded(engine) as wire:
+            for _ in range(3):
+                store.jobs.gather(connection, [spec()])
+        assert len(wire.statements) == 3
+        prepared.rollback()
+    assert ids(store) == []
+
+
+def test_where_each_statement_commits_each_is_written_at_once(
+    store: Store, engine: Engine, gather: Gather
+) -> None:
+    with Session(engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
+        asked = gather(3, on=session)
+    assert ids(store) == sorted(asked)
+
+
 def test_it_fails_the_commit_also_if_somebody_has_seen_the_error(
     store: Store, spec: Make, session: Session, gather: Gather
 ) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.store import Store
 from pyramid_durable.store.database import TOUCHED
-from pyramid_durable.store.dialects import MariaDB
+from pyramid_durable.store.dialects.mariadb import MariaDB
 from pyramid_durable.store.outages import is_away, is_outage
 from pyramid_durable.store.patience import FRESH
 

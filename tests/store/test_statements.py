@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import pytest
 from pyramid.config import Configurator
 from pyramid.scripting import prepare
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.orm import Session
 
 from pyramid_durable.heartbeat import Heartbeat
@@ -17,6 +17,7 @@ from pyramid_durable.jobstore import DurableJobStore
 from pyramid_durable.records import Claim, Completion, JobSpec
 from pyramid_durable.scheduler import Scheduler
 from pyramid_durable.store import Store
+from pyramid_durable.store.dialects import dialect_for
 from tests.web.jobs import charge
 
 from .conftest import register
@@ -207,3 +208,12 @@ def test_a_heartbeat_costs_the_same_beside_many_running_jobs(
 def test_an_idle_daemon_looks_with_one_statement(store: Store, database: str) -> None:
     with costing("poll, idle", database, store.engine):
         assert claiming(store).get_due_jobs(datetime.now(timezone.utc)) == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "alone"), [("", True), ("+psycopg", True), ("+psycopg2", True), ("+pg8000", False)]
+)
+def test_a_statement_commits_alone_with_drivers_that_are_known_to_do_so(
+    driver: str, *, alone: bool
+) -> None:
+    assert dialect_for(make_url(f"postgresql{driver}://host/name")).commits_alone is alone

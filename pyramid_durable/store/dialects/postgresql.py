@@ -1,0 +1,123 @@
+"""PostgreSQL (web and daemon)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, any_, func, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.schema import Table
+
+from ..silence import DEAD_PEER, READ_TIMEOUT, read_timeout
+from ..standby import leave_standby
+from ..types import UtcDateTime
+from .base import SILENT_CLIENT, StoreDialect, defined
+
+LIMITED = f"set_config('idle_in_transaction_session_timeout', '{SILENT_CLIENT}s', true)"
+
+
+class PostgreSQL(StoreDialect):
+    names = ("postgresql",)
+
+    def __init__(self, driver: str) -> None:
+        # With others the pool's ping may have begun a transaction, which would be rolled back.
+        self.commits_alone = driver in ("", "psycopg", "psycopg2")
+
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        options = super().engine_options(url)
+        if url.get_driver_name() in ("psycopg", "psycopg2"):
+            given: dict[str, Any]
+            given = {name: one for name, one in DEAD_PEER.items() if name not in url.query}
+            options["connect_args"] = given
+        if url.get_driver_name() == "psycopg":
+            given[READ_TIMEOUT] = read_timeout(url)
+        return options
+
+    def prepare(self, engine: Engine) -> None:
+        leave_standby(engine)
+        if engine.dialect.driver != "psycopg":
+            return
+        from ..patience import make_patient  # only where this driver is installed
+
+        make_patient(engine)
+
+    now_sql = "statement_timestamp()"
+    same_sql = "{} IS NOT DISTINCT FROM {}"
+    after_sql = "statement_timestamp() + make_interval(secs => {seconds})"
+
+    def now(self) -> ColumnElement[datetime]:
+        return func.statement_timestamp(type_=UtcDateTime)
+
+    def after(self, seconds: ColumnElement[float]) -> ColumnElement[datetime]:
+        interval = func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        return func.statement_timestamp(type_=UtcDateTime).op("+", return_type=UtcDateTime())(
+            interval
+        )
+
+    limit_sql = f", (SELECT {LIMITED}) AS limited"
+    # A queue's statistics are always out of date; after them a batch of ids may be planned as a
+    # scan of the whole table.
+    settings = ("set_config('enable_seqscan', 'off', true)", LIMITED)
+
+    def table_of_rows(
+        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
+    ) -> str:
+        types = defined(columns, postgresql.dialect(), "")
+        return f"json_to_recordset(CAST(:{document} AS json)) AS {name}({types})"
+
+    def table_of_lists(self, columns: Sequence[Column[Any]]) -> str:
+        types = postgresql.dialect()
+        # An array's elements have no collation of their own; they take the one they meet.
+        kinds = [one.type.compile(types).partition(" COLLATE")[0] for one in columns]
+        arrays = (
+            f"CAST(:{one.name} AS {kind}[])" for one, kind in zip(columns, kinds, strict=True)
+        )
+        return f"unnest({', '.join(arrays)}) AS v({', '.join(one.name for one in columns)})"
+
+    def lists(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        return {name: _array(self.moment, values) for name, values in columns.items()}
+
+    def moment(self, value: datetime) -> str:
+        return value.isoformat()
+
+    def insert(self, table: Table) -> Insert:
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    def among(self, column: ColumnElement[Any], chosen: Select[Any]) -> ColumnElement[bool]:
+        # As a join or an IN the query may be run again, and more than its limit claimed.
+        return column == any_(func.array(chosen.scalar_subquery()))
+
+    def limit_transaction(self, connection: Connection) -> None:
+        connection.execute(text(f"SELECT {LIMITED}"))
+
+    @contextmanager
+    def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:
+        driver: Any = connection.connection.dbapi_connection
+        patience = getattr(driver, "patience", None)
+        if patience is not None:
+            # Another process's migration of a large table, or ours, takes its time.
+            driver.patience = None
+        try:
+            lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+            connection.execute(lock, {"name": name})
+            yield
+        finally:
+            if patience is not None:
+                driver.patience = patience
+
+
+def _array(moment: Callable[[datetime], str], values: Sequence[Any]) -> str:
+    """Write texts, numbers or moments as PostgreSQL reads an array: half the work of a document."""
+    if not values or not isinstance(values[0], str):
+        texts = map(moment if values and isinstance(values[0], datetime) else str, values)
+        return f"{{{','.join(texts)}}}"
+    quoted = '","'.join(values)
+    if "\\" in quoted or quoted.count('"') != 2 * len(values) - 2:
+        escaped = (one.replace("\\", "\\\\").replace('"', '\\"') for one in values)
+        quoted = '","'.join(escaped)
+    return f'{{"{quoted}"}}'
