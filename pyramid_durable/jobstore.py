@@ -156,7 +156,8 @@ class DurableJobStore(BaseJobStore):
     def _is_calm(self, now: datetime) -> bool:
         """Whether what was announced is probably all there is, and could start at once."""
         looks_later = self._wake_at is not None and now < self._wake_at
-        return looks_later and not self._more and self._executor.starting > 0
+        hushed = self._clock() < self._hush_until
+        return looks_later and not hushed and not self._more and self._executor.starting > 0
 
     def _take_promptly(self) -> Sequence[Claim]:
         """Claim what was announced, without a look; that comes when the job has had its start.

@@ -300,12 +300,16 @@ def test_the_daemon_that_had_the_last_job_goes_first(prompt, store):
     assert store.prompt.takes == 2
 
 
-@pytest.mark.parametrize("hindrance", ["the database", "other jobs", "a full claim", "a poll"])
+@pytest.mark.parametrize(
+    "hindrance", ["the database", "other jobs", "a suspect that waits", "a full claim", "a poll"]
+)
 def test_otherwise_it_looks_first(prompt, store, executor, hindrance):
     if hindrance == "the database":
         store.prompt.possible = False
     elif hindrance == "other jobs":
         executor.space = 5  # no thread is idle
+    elif hindrance == "a suspect that waits":
+        prompt._hush_until = float("inf")
     elif hindrance == "a full claim":
         store.due = [claim(f"job-{number}") for number in range(10)]
         prompt.get_due_jobs(now())
