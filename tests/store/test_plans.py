@@ -237,13 +237,17 @@ def test_what_is_left_beside_jobs_that_are_gone_is_found_by_index_probes(
 
 def take_many(store: Store, spec: Callable[..., JobSpec], owner: str) -> list[Claim]:
     """Claim many new jobs for a daemon, unanalyzed as ever."""
+    return take(store, spec, owner, HELD)
+
+
+def take(store: Store, spec: Callable[..., JobSpec], owner: str, number: int) -> list[Claim]:
     with store.begin() as connection:
-        store.jobs.add(connection, [spec() for _ in range(HELD)])
+        store.jobs.add(connection, [spec() for _ in range(number)])
     with store.read() as connection:
         look = store.looks.look(connection, ["default"])
     with store.begin() as connection:
-        claims = store.claims.take(connection, owner, look, HELD, starting=BATCH)
-    assert len(claims) == HELD
+        claims = store.claims.take(connection, owner, look, number, starting=BATCH)
+    assert len(claims) == number
     return claims
 
 
@@ -255,6 +259,22 @@ def test_ends_are_written_by_their_ids_beside_many_claims(
     claims = take_many(store, spec, register(store, f"ends {number}"))
     ends = [succeeded(one) for one in claims[:number]]
     check_plans(store, lambda c: store.completions.write(c, ends), number * PAGES_A_JOB)
+
+
+@pytest.mark.parametrize("result", [None, '"kept"'])
+def test_ends_are_written_by_their_ids_in_a_table_that_was_small(
+    spec: Callable[..., JobSpec], result: str | None
+) -> None:
+    """As it is before the first rush."""
+    with filled(0, 1) as store:
+        for _ in range(12):
+            ends = [succeeded(one)._replace(result=result) for one in take(store, spec, "few", 3)]
+            with store.begin() as connection:
+                assert len(store.completions.write(connection, ends)) == 3
+        analyze(store)
+        claims = take(store, spec, register(store, "many"), 20 * HELD)
+        ends = [succeeded(one)._replace(result=result) for one in claims[:BATCH]]
+        check_plans(store, lambda c: store.completions.write(c, ends), BATCH * PAGES_A_JOB)
 
 
 def test_what_a_daemon_holds_is_told_by_the_owners_index(

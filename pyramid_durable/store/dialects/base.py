@@ -134,13 +134,16 @@ class StoreDialect:
     settings: ClassVar[tuple[str, ...]] = ()
     """SQL expressions that do what ``plan_by_index`` does, for a SELECT that is sent anyway."""
 
+    join_settings: ClassVar[tuple[str, ...]] = ()
+    """The same, for joins with a batch of ids as well."""
+
     def plan_by_index(self, connection: Connection) -> None:
         """Keep this transaction's statements to the indexes, whatever the statistics say.
 
         It is ended, too, as by ``limit_transaction``.
         """
-        if self.settings:
-            connection.execute(text(f"SELECT {', '.join(self.settings)}"))
+        if self.join_settings:
+            connection.execute(text(f"SELECT {', '.join(self.join_settings)}"))
 
     commits_alone = False
     """Whether it costs no question to let a single statement be a transaction by itself."""

@@ -61,8 +61,15 @@ class PostgreSQL(StoreDialect):
 
     limit_sql = f", (SELECT {LIMITED}) AS limited"
     # A queue's statistics are always out of date; after them a batch of ids may be planned as a
-    # scan of the whole table.
+    # scan of the whole table, and joined by looking at each row for each id.
     settings = ("set_config('enable_seqscan', 'off', true)", LIMITED)
+    join_settings = (
+        *settings,
+        "set_config('enable_hashjoin', 'off', true)",
+        "set_config('enable_mergejoin', 'off', true)",
+        # What the server keeps for a prepared statement may be from when there were a few rows.
+        "set_config('plan_cache_mode', 'force_custom_plan', true)",
+    )
 
     def table_of_rows(
         self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
