@@ -13,7 +13,7 @@ from .chaos import PLACES, run_chaos
 SECONDS = 6.0
 """Of faults, on each place; starting and ending in peace takes as long again."""
 
-FEWEST_JOBS = 30
+FEWEST_JOBS = 15
 """Jobs that have to succeed in that time, on however slow a machine, for the run to say something."""
 
 FEWEST_FAULTS = 3

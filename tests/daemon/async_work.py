@@ -67,6 +67,7 @@ async def rent(request: Any, ski: str, then: str = "") -> str:
 
 
 async def endure(seconds: float) -> None:
+    waiting.append(current_job().id)
     try:
         await asyncio.sleep(seconds)
     finally:

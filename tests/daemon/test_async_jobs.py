@@ -125,7 +125,8 @@ def test_one_that_is_asked_to_stop_is_stopped(started, monkeypatch):
 def test_a_stop_waits_for_what_is_in_the_loop(started):
     one, daemon = started()
     one.scheduler.add_async_job(async_work.endure, args=[0.5])
-    eventually(lambda: one.job.state == "running")
+    # Running in the store it is when it is claimed; it may still wait for a thread then.
+    eventually(lambda: async_work.waiting)
     assert daemon.stop(5)
     assert one.job.state == "succeeded"
 
