@@ -254,6 +254,7 @@ def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None
     # which would be a seventh of all the work where jobs are small.
     gc.collect()
     gc.freeze()
+    # Nor has what passes through to be looked at each 700 objects: an attempt leaves no cycles.
     gc.set_threshold(10_000, 10, 10)
     # Started by the scheduler, which knows it from then on: registry.scheduler.aps in a job.
     scheduler.start()

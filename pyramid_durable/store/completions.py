@@ -6,7 +6,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, TextClause, delete, select, text, tuple_
+from sqlalchemy import (
+    Column,
+    Connection,
+    CursorResult,
+    Double,
+    TextClause,
+    delete,
+    select,
+    text,
+    tuple_,
+)
 
 from ..records import CANCELLED, ENDED, SCHEDULED, Completion
 from ..times import utcnow
@@ -196,7 +206,9 @@ class Completions:
     ) -> set[Fence]:
         dialect = self._db.dialect
         if not dialect.update_returning:
-            return self._write_counted(connection, statement, completions, brought)
+            return self._write_counted(
+                connection, completions, lambda some: connection.execute(statement, brought(some))
+            )
         if len(completions) > 1:
             dialect.plan_by_index(connection)
         values = brought(completions)
@@ -207,24 +219,23 @@ class Completions:
     def _write_counted(
         self,
         connection: Connection,
-        statement: TextClause,
         completions: Sequence[Completion],
-        brought: Callable[[Sequence[Completion]], dict[str, Any]],
+        write: Callable[[Sequence[Completion]], CursorResult[Any]],
     ) -> set[Fence]:
         """The same where an UPDATE tells only how many rows it has changed: all, as a rule."""
         fences = {(one.id, one.claim_no) for one in completions}
         if len(completions) == 1:
-            return fences if connection.execute(statement, brought(completions)).rowcount else set()
+            return fences if write(completions).rowcount else set()
         # Not as a context: after a deadlock there is no savepoint to go back to, and that would be said.
         attempt = connection.begin_nested()
-        if connection.execute(statement, brought(completions)).rowcount == len(fences):
+        if write(completions).rowcount == len(fences):
             attempt.commit()
             return fences
         attempt.rollback()
         ours = self._lock(connection, completions)
         left = [one for one in completions if (one.id, one.claim_no) in ours]
         if left:
-            connection.execute(statement, brought(left))
+            write(left)
         return ours
 
     def _lock(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:

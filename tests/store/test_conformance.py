@@ -148,6 +148,27 @@ def test_a_claim_that_only_looks_so_far_keeps_no_writer_out(store: Store, spec: 
     assert stored(store, "second").state == "running"
 
 
+def test_jobs_born_in_a_claim_are_claimed_with_it_though_due_before_what_the_look_saw(
+    store: Store, spec: Make
+) -> None:
+    add(store, spec(id="waiting", run_at=datetime.now(UTC) - timedelta(seconds=0.2)))
+    with store.begin() as connection:
+        store.schedules.add(connection, [interval(spec(), 3600.0)])
+    assert len(claim(store)) == 2
+
+
+def test_what_became_due_before_what_the_look_saw_is_found_by_the_next_one(
+    store: Store, spec: Make
+) -> None:
+    add(store, spec(id="seen"))
+    with store.read() as connection:
+        look = store.looks.look(connection, ["default"])
+    add(store, spec(id="earlier", run_at=datetime.now(UTC) - timedelta(days=1)))
+    with store.begin() as connection:
+        assert [one.id for one in store.claims.take(connection, "a", look, 10)] == ["seen"]
+    assert [one.id for one in claim(store)] == ["earlier"]
+
+
 def test_completions_are_written_in_one_batch(store: Store, spec: Make) -> None:
     specs = [spec() for _ in range(50)]
     add(store, *specs)
