@@ -149,7 +149,7 @@ class DurableJobStore(BaseJobStore):
         if expected and self._is_calm(now) and self._store.prompt.possible:
             claims = self._take_promptly()
         else:
-            claims = self._look_and_take(room, expected=expected)
+            claims = self._look_and_take(room)
         taken_at = self._clock()
         return [Run(claim, now, taken_at) for claim in claims]
 
@@ -183,15 +183,13 @@ class DurableJobStore(BaseJobStore):
         self._wake_at = min(filter(None, (looks_at, self._wake_at)))
         return claims
 
-    def _look_and_take(self, room: int, *, expected: bool) -> Sequence[Claim]:
-        look = None if expected or self._more else self._glance()
+    def _look_and_take(self, room: int) -> Sequence[Claim]:
         claims: Sequence[Claim] = ()
         aside: list[Claim] = []
-        if look is None or not look.idle:
-            with self._store.begin(looks_first=True) as connection:
-                look = self._store.looks.look(connection, self._queues)
-                if not look.idle:
-                    claims = self._take(connection, look, room, aside)
+        with self._store.begin(looks_first=True) as connection:
+            look = self._store.looks.look(connection, self._queues)
+            if not look.idle:
+                claims = self._take(connection, look, room, aside)
         pause = self._poll_interval
         if look.next_at is not None:
             pause = min(pause, (look.next_at - look.now).total_seconds())
@@ -205,11 +203,6 @@ class DurableJobStore(BaseJobStore):
         self._executor.fed(full=self._more)
         self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
         return claims
-
-    def _glance(self) -> Any:
-        """Look where there is probably nothing: a single round trip."""
-        with self._store.read() as connection:
-            return self._store.looks.look(connection, self._queues)
 
     def _take(self, connection: Any, look: Any, room: int, aside: list[Claim]) -> Sequence[Claim]:
         """Claim; what is given back at once is put ``aside``."""

@@ -102,8 +102,6 @@ class Claims:
         Jobs that were asked to stop while they ran, and wait again, end as cancelled instead. What
         was claimed and given back at once is put ``aside``.
         """
-        if look.seen_in is not connection.get_transaction():
-            self._db.dialect.plan_by_index(connection)
         self._db.dialect.begin_writing(connection)
         due, since = list(look.due), look.since
         if look.schedules_due:

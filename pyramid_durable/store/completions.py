@@ -209,8 +209,6 @@ class Completions:
             return self._write_counted(
                 connection, completions, lambda some: connection.execute(statement, brought(some))
             )
-        if len(completions) > 1:
-            dialect.plan_by_index(connection)
         values = brought(completions)
         if dialect.local_clock:
             values["now"] = dialect.moment(utcnow())

@@ -91,7 +91,6 @@ class Daemons:
 
         False: it was declared dead, its work is with others, and it needs a new incarnation.
         """
-        self._db.dialect.limit_transaction(connection)
         statement = (
             update(self._table)
             .where(self._table.c.incarnation == incarnation)
@@ -138,7 +137,6 @@ class Daemons:
         daemon after it was declared dead is found here too. Rows that are locked, by a completion
         that is about to commit, are passed over until the next time.
         """
-        self._db.dialect.limit_transaction(connection)
         name = self._table.c.incarnation
         silent = select(name).where(self._table.c.heartbeat_at < self._db.soon(-lease))
         # One that is beating at this moment holds its row: it is not dead, and not waited for.

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
-from .dialects import READ_ONLY_OPTION, StoreDialect, dialect_for
+from .dialects import LOOKS_FIRST, StoreDialect, dialect_for
 from .lone import LoneConnection
 from .outages import is_outage
 from .schema import make_tables
@@ -96,7 +96,7 @@ class Database:
                 yield cast("Connection", lone)
             return
         with self._wrapping(), self.engine.connect() as connection:
-            connection.execution_options(**{READ_ONLY_OPTION: looks_first})
+            connection.execution_options(**{LOOKS_FIRST: looks_first})
             with connection.begin():
                 yield connection
 
@@ -116,9 +116,7 @@ class Database:
         Raises StoreUnavailable when the database cannot be reached.
         """
         with self._wrapping(), self.engine.connect() as connection:
-            yield connection.execution_options(
-                isolation_level="AUTOCOMMIT", **{READ_ONLY_OPTION: True}
-            )
+            yield connection.execution_options(isolation_level="AUTOCOMMIT", **{LOOKS_FIRST: True})
 
     @contextmanager
     def _wrapping(self) -> Iterator[None]:

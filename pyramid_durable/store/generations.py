@@ -70,7 +70,6 @@ class Generations:
         seconds, nothing is changed. Call it in a transaction of its own, of a daemon that is
         registered with the digest: those that start together wait for each other here.
         """
-        self._db.dialect.limit_transaction(connection)
         meta = self._db.tables.meta
         mutex = select(meta.c.name).where(meta.c.name == STORE_ID).with_for_update()
         connection.execute(mutex)

@@ -32,11 +32,14 @@ class LoneConnection:
         failed = self.dialect.loaded_dbapi.Error
         began = time.monotonic()
         try:
-            driver.autocommit = True
+            is_kept_so = driver.autocommit
+            if not is_kept_so:
+                driver.autocommit = True
             cursor = driver.cursor()
             cursor.execute(statement, parameters)
             rows = cursor.fetchall() if cursor.description else []
-            driver.autocommit = False
+            if not is_kept_so:
+                driver.autocommit = False
         except failed as error:
             pooled.invalidate(error)
             if refuses_writes(error):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Transaction, func, literal_column, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from ..records import PRIORITIES
 from .database import Database
@@ -23,8 +23,7 @@ class Look:
 
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
     longest, which ``since`` gives. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
-    is the time that took the clock's place, if one did. ``seen_in`` is the transaction, where it was
-    in one: it is limited, and planned, as a claim's has to be.
+    is the time that took the clock's place, if one did.
     """
 
     now: datetime
@@ -34,7 +33,6 @@ class Look:
     since: Mapping[Due, datetime]
     next_at: datetime | None
     schedules_due: bool
-    seen_in: Transaction | None = None
 
     @property
     def idle(self) -> bool:
@@ -90,7 +88,6 @@ class Looks:
             since={(queue, priority): at for priority, at, queue in pairs},
             next_at=min(waiting, default=None),
             schedules_due=schedules_due,
-            seen_in=connection.get_transaction(),
         )
 
     def _question(self, queues: tuple[str, ...]) -> Select[Any]:
@@ -113,4 +110,4 @@ class Looks:
                 .scalar_subquery()
                 for priority in PRIORITIES
             )
-        return select(*columns, *map(literal_column, self._db.dialect.settings))
+        return select(*columns)

@@ -66,7 +66,6 @@ class Retention:
         if left:
             return left
         with self._db.begin() as connection:
-            self._db.dialect.limit_transaction(connection)
             now = self._db.now(connection).isoformat()
             row = {"name": TURN, "value": now}
             if self._db.dialect.inserts(connection, self._db.dialect.insert(meta), row):
@@ -134,7 +133,6 @@ class Retention:
 
         Also returns where the next batch begins, None where this was the last one.
         """
-        self._db.dialect.plan_by_index(connection)
         found = [Removed._make(row) for row in connection.execute(question)]
         # Locked by their ids, in a second step: MariaDB locks one entry of the index beyond those
         # that it finds, which may be a waiting job's, and stop its claim.
@@ -166,7 +164,6 @@ class Retention:
         number = 0
         while True:
             with self._db.begin() as connection:
-                self._db.dialect.limit_transaction(connection)
                 found = connection.execute(unheld.limit(BATCH)).scalars().all()
                 # Locked first and asked again: a key may just be taken by a job that no question
                 # from before its commit can see.

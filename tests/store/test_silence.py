@@ -151,8 +151,32 @@ def test_a_connection_is_asked_whether_it_is_there_only_after_a_pause(
     monkeypatch.setattr(psycopg.Cursor, "execute", _noting(psycopg.Cursor.execute, asked))
     monkeypatch.setattr(patience, "FRESH", 60.0)
     ask(store, "SELECT 2")
-    assert asked == ["SELECT 2"]
+    assert [one for one in asked if not str(one).startswith("BEGIN")] == ["SELECT 2"]
     monkeypatch.setattr(patience, "FRESH", 0.0)
     ask(store, "SELECT 3")
-    assert len(asked) == 3, "no ping"
+    assert len(asked) == 5, "no ping"
     store.dispose()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("looks_first", [False, True])
+def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
+    driver: str, looks_first: bool
+) -> None:
+    prefers = {"options": "-c default_transaction_isolation=serializable"}
+    url = make_url(service_url("postgresql")).set(drivername=f"postgresql+{driver}")
+    store = Store(url.update_query_dict(prefers).render_as_string(hide_password=False))
+    names = ("transaction_isolation", "enable_seqscan", "idle_in_transaction_session_timeout")
+    question = text(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+    try:
+        for _ in range(2):
+            with store.begin(looks_first=looks_first) as connection:
+                found = connection.execute(question).one()
+            assert found == ("read committed", "off", "10s")
+            # What is read alone, and a session that an application has, are left as they are.
+            with store.read() as connection:
+                assert connection.execute(question).one() == ("serializable", "on", "0")
+            with store.engine.connect() as connection:
+                assert connection.execute(question).one() == ("serializable", "on", "0")
+    finally:
+        store.dispose()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from sqlalchemy.engine import URL
 
 from ...exceptions import InvalidSetting
-from .base import READ_ONLY_OPTION, StoreDialect
+from .base import LOOKS_FIRST, StoreDialect
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
 
-__all__ = ["READ_ONLY_OPTION", "StoreDialect", "dialect_for"]
+__all__ = ["LOOKS_FIRST", "StoreDialect", "dialect_for"]
 
 DIALECTS: tuple[type[StoreDialect], ...] = (PostgreSQL, SQLite, MariaDB)
 

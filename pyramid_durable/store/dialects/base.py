@@ -15,7 +15,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
-    text,
 )
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.sql.dml import Insert
@@ -25,7 +24,9 @@ SILENT_CLIENT = 10
 """Seconds that a server lets one of our short transactions lie idle: a daemon that is frozen in the
 midst of one holds rows that others need, and must lose them before its lease (15 s) is over."""
 
-READ_ONLY_OPTION = "durable_read"
+LOOKS_FIRST = "durable_looks_first"
+"""The option of a connection of ours that tells how its transaction begins: True where it looks
+before it writes, if it does, False where it writes; a session that begins by itself has none."""
 
 
 class StoreDialect:
@@ -116,34 +117,18 @@ class StoreDialect:
         return column.in_(chosen)
 
     limit_sql: ClassVar[str] = ""
-    """What an UPDATE's FROM gains so that ``limit_transaction`` holds from this statement on."""
+    """What an UPDATE's FROM gains so that the database ends its transaction, from this statement on,
+    if its client falls silent: an application's; ``Database.begin`` limits those of our own."""
 
     def by_primary_key(self, question: Select[Any], table: Table) -> Select[Any]:
         """Keep a question that locks rows to their primary key, whatever else would find them."""
         return question
-
-    def limit_transaction(self, connection: Connection) -> None:
-        """Let the database end this transaction, which is short, if its client falls silent."""
 
     def let_idle(self, connection: Connection) -> None:
         """Let this transaction last as long as its client likes, silent or not."""
 
     def begin_writing(self, connection: Connection) -> None:
         """Begin to write in a transaction that may have looked only so far."""
-
-    settings: ClassVar[tuple[str, ...]] = ()
-    """SQL expressions that do what ``plan_by_index`` does, for a SELECT that is sent anyway."""
-
-    join_settings: ClassVar[tuple[str, ...]] = ()
-    """The same, for joins with a batch of ids as well."""
-
-    def plan_by_index(self, connection: Connection) -> None:
-        """Keep this transaction's statements to the indexes, whatever the statistics say.
-
-        It is ended, too, as by ``limit_transaction``.
-        """
-        if self.join_settings:
-            connection.execute(text(f"SELECT {', '.join(self.join_settings)}"))
 
     commits_alone = False
     """Whether it costs no question to let a single statement be a transaction by itself."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, any_, func, text
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, any_, event, func, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
 from sqlalchemy.sql.dml import Insert
@@ -16,9 +16,21 @@ from sqlalchemy.sql.schema import Table
 from ..silence import DEAD_PEER, READ_TIMEOUT, read_timeout
 from ..standby import leave_standby
 from ..types import UtcDateTime
-from .base import SILENT_CLIENT, StoreDialect, defined
+from .base import LOOKS_FIRST, SILENT_CLIENT, StoreDialect, defined
 
 LIMITED = f"set_config('idle_in_transaction_session_timeout', '{SILENT_CLIENT}s', true)"
+
+# A queue's statistics are always out of date; after them a batch of ids may be planned as a scan of
+# the whole table, and joined by looking at each row for each id. A plan that names such a scan all
+# the same, of a small table, would be compiled for its supposed cost.
+SETTINGS = f"""SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET LOCAL idle_in_transaction_session_timeout = '{SILENT_CLIENT}s';
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+SET LOCAL jit = off"""
+
+# What the server keeps for a prepared statement may be from when there were a few rows. A look, and
+# the claim of what it has seen, may be kept: with these settings no number of rows changes them.
+ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 
 class PostgreSQL(StoreDialect):
@@ -40,6 +52,23 @@ class PostgreSQL(StoreDialect):
 
     def prepare(self, engine: Engine) -> None:
         leave_standby(engine)
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            options = connection.get_execution_options()
+            if options.get("isolation_level") == "AUTOCOMMIT":
+                return
+            looks_first = options.get(LOOKS_FIRST)
+            settings = SETTINGS if looks_first else f"{SETTINGS}; {ANEW}"
+            if engine.dialect.driver == "psycopg":
+                # The driver's BEGIN would be a round trip of its own.
+                settings = f"BEGIN; {settings}"
+                driver: Any = connection.connection.dbapi_connection
+                if driver.autocommit is not (looks_first is not None):
+                    driver.autocommit = looks_first is not None
+            if looks_first is not None:
+                connection.exec_driver_sql(settings)
+
         if engine.dialect.driver != "psycopg":
             return
         from ..patience import make_patient  # only where this driver is installed
@@ -60,16 +89,6 @@ class PostgreSQL(StoreDialect):
         )
 
     limit_sql = f", (SELECT {LIMITED}) AS limited"
-    # A queue's statistics are always out of date; after them a batch of ids may be planned as a
-    # scan of the whole table, and joined by looking at each row for each id.
-    settings = ("set_config('enable_seqscan', 'off', true)", LIMITED)
-    join_settings = (
-        *settings,
-        "set_config('enable_hashjoin', 'off', true)",
-        "set_config('enable_mergejoin', 'off', true)",
-        # What the server keeps for a prepared statement may be from when there were a few rows.
-        "set_config('plan_cache_mode', 'force_custom_plan', true)",
-    )
 
     def table_of_rows(
         self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
@@ -98,9 +117,6 @@ class PostgreSQL(StoreDialect):
     def among(self, column: ColumnElement[Any], chosen: Select[Any]) -> ColumnElement[bool]:
         # As a join or an IN the query may be run again, and more than its limit claimed.
         return column == any_(func.array(chosen.scalar_subquery()))
-
-    def limit_transaction(self, connection: Connection) -> None:
-        connection.execute(text(f"SELECT {LIMITED}"))
 
     @contextmanager
     def schema_lock(self, connection: Connection, name: str) -> Iterator[None]:

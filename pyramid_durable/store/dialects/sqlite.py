@@ -15,7 +15,7 @@ from sqlalchemy.sql.schema import Table
 from ...exceptions import InvalidSetting
 from ...times import utcnow
 from ..types import UtcDateTime
-from .base import READ_ONLY_OPTION, StoreDialect
+from .base import LOOKS_FIRST, StoreDialect
 
 BUSY_TIMEOUT = 15.0
 """Seconds that SQLite waits for its one writer; as long as a default lease, since a job's own
@@ -52,7 +52,7 @@ class SQLite(StoreDialect):
         def begin(connection: Connection) -> None:
             # A reader that turns writer fails at once when another wrote meanwhile, whatever the
             # timeout; so writers ask for the lock at the start.
-            if not connection.get_execution_options().get(READ_ONLY_OPTION):
+            if not connection.get_execution_options().get(LOOKS_FIRST):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def begin_writing(self, connection: Connection) -> None:
