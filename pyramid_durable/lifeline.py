@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -22,27 +22,29 @@ STOP: Final = b"t"
 HURRY: Final = b"h"
 
 
-class ChildProcess:
+class Process(Protocol):
+    """A process as ``subprocess.Popen`` shows it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class TiedChild:
     """A child that is a process of its own, tied to the supervisor by a socket, its lifeline.
 
     What the child is told goes over the socket, not by signals: a service manager or a terminal
     may signal the children too, and the supervisor's would be the second one, that hurries.
     """
 
-    def __init__(self, command: Sequence[str], number: int) -> None:
-        self._socket, theirs = socket.socketpair()
+    def __init__(self, process: Process, lifeline: socket.socket) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._socket = lifeline
         self._socket.setblocking(False)
         self._started = False
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, SUPERVISED: f"{theirs.fileno()}:{number}"},
-                pass_fds=[theirs.fileno()],
-                # Ctrl-C is the supervisor's to hear: a child that still imports would die of it.
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
 
     def poll(self) -> int | None:
         """Its exit code, None while it lives."""
@@ -76,6 +78,23 @@ class ChildProcess:
         # A child that is gone is noticed by its exit code.
         with contextlib.suppress(OSError):
             self._socket.send(word)
+
+
+class ChildProcess(TiedChild):
+    """A child that is started by a command."""
+
+    def __init__(self, command: Sequence[str], number: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, SUPERVISED: f"{theirs.fileno()}:{number}"},
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C is the supervisor's to hear: a child that still imports would die of it.
+                start_new_session=True,
+            )
+        super().__init__(process, ours)
 
 
 class Lifeline:

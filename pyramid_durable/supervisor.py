@@ -73,7 +73,8 @@ class _Place:
 class Supervisor:
     """Keeps a number of children running until it is asked to stop.
 
-    ``spawn`` starts the child of a number, from 1. A child may take ``patience`` seconds to end,
+    ``spawn`` starts the child of a number, from 1; where it cannot, it raises OSError or
+    DurableError. A child may take ``patience`` seconds to end,
     and MARGIN beyond. ``on_signal`` is for ``signal.signal``.
     """
 
@@ -147,7 +148,7 @@ class Supervisor:
         place.working_since = None
         try:
             place.child = self._spawn(place.number)
-        except OSError as error:
+        except (OSError, DurableError) as error:
             self._ended(place, f"could not be started ({error})", now)
             return
         log.info(

@@ -49,14 +49,14 @@ class House:
     def __init__(self, processes: int = 2) -> None:
         self.now = 1000.0
         self.spawned: list[FakeChild] = []
-        self.refuse = False
+        self.refusal: Exception | None = None
         self.supervisor = Supervisor(
             self.spawn, processes=processes, patience=PATIENCE, clock=lambda: self.now
         )
 
     def spawn(self, number: int) -> FakeChild:
-        if self.refuse:
-            raise OSError("no more processes")
+        if self.refusal is not None:
+            raise self.refusal
         self.spawned.append(FakeChild(number, 100 + len(self.spawned)))
         return self.spawned[-1]
 
@@ -138,22 +138,23 @@ def test_a_first_child_that_cannot_start_ends_all():
     assert len(house.spawned) == 2
 
 
-def test_a_later_one_that_cannot_start_is_tried_again():
+@pytest.mark.parametrize("refusal", [OSError("no more processes"), DurableError("threads run")])
+def test_a_later_one_that_cannot_start_is_tried_again(refusal: Exception):
     house = House(processes=1)
     (child,) = house.begin()
     child.code = -9
-    house.refuse = True
+    house.refusal = refusal
     for _ in range(3):
         assert house.tick(LONGEST_PAUSE)
     assert len(house.spawned) == 1
-    house.refuse = False
+    house.refusal = None
     house.tick(LONGEST_PAUSE)
     assert len(house.spawned) == 2
 
 
 def test_no_first_child_at_all_is_an_error():
     house = House()
-    house.refuse = True
+    house.refusal = OSError("no more processes")
     with pytest.raises(DurableError, match="no more processes"):
         house.supervisor.run()
 
