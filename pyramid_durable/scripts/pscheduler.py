@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import os
 import signal
 import sys
 import threading
@@ -21,15 +20,12 @@ from ..daemon import Daemon
 from ..due import run_due
 from ..exceptions import DurableError
 from ..interfaces import IDaemonFactory, IScheduler
-from ..lifeline import ChildProcess, Lifeline
-from ..settings import checked_queues
+from ..lifeline import Lifeline
 from ..store import Store
-from ..supervisor import Supervisor
 from .common import (
     DONE,
     FAILED,
     INTERRUPTED,
-    CommandFailed,
     add_config_arguments,
     add_config_vars,
     load_registry,
@@ -37,6 +33,7 @@ from .common import (
     run_command,
 )
 from .reloading import start_watched, watch
+from .supervising import same_command, stop_signals, supervise
 
 NAME = "pscheduler"
 
@@ -83,6 +80,14 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start again when the daemon dies (with several processes that is always so)",
     )
+    parser.add_argument(
+        "--preload",
+        action="store_true",
+        help="with several processes, or --restart: fork them from the application that their "
+        "supervisor has loaded, instead of loading it in each; it must not start threads or leave "
+        "connections open then, and new code needs a new pscheduler (a single process without "
+        "--restart loads it anyway)",
+    )
     parser.add_argument("--app-name", metavar="NAME", help="the application's section in the ini")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -127,8 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (options.delete_completed or options.ignore_errors) and not options.once:
         parser.error("-d and -i are for --once")
     leaves = options.once or options.migrate or options.check or options.message is not None
-    if (options.reload or options.restart) and leaves:
-        parser.error("--reload and --restart are for the daemon")
+    if (options.reload or options.restart or options.preload) and leaves:
+        parser.error("--reload, --restart and --preload are for the daemon")
+    if options.reload and options.preload:
+        parser.error("--reload loads what has changed anew, --preload forks what is loaded")
     config_vars = parse_vars(parser, options.config_vars)
     config_uri = options.config_uri
     if options.app_name:
@@ -154,11 +161,17 @@ def _command(
         return _send(registry, options.message, options.queues)
     if options.once:
         return _once(registry, options)
+    serve = partial(_serve, registry, options, Ini(uri=config_uri, variables=config_vars))
     processes = options.processes or registry.getUtility(IScheduler).settings.processes
     if (processes > 1 or options.restart) and lifeline is None:
-        return _supervise(registry, options, processes, argv)
-    ini = Ini(uri=config_uri, variables=config_vars)
-    return _serve(registry, options, lifeline, ini)
+        return supervise(
+            registry,
+            options,
+            processes,
+            command=same_command(f"{__package__}.{NAME}", argv),
+            serve=lambda lifeline: run_command(NAME, lambda: serve(lifeline)),
+        )
+    return serve(lifeline)
 
 
 def _migrate(registry: Any) -> int:
@@ -212,35 +225,7 @@ def _once(registry: Any, options: argparse.Namespace) -> int:
     return DONE
 
 
-def _supervise(
-    registry: Any, options: argparse.Namespace, processes: int, argv: Sequence[str] | None
-) -> int:
-    if os.name != "posix":
-        raise CommandFailed(
-            f"{processes} processes, or --restart: on this system pscheduler starts none besides "
-            "itself; expected --processes 1, and as many pscheduler as you like"
-        )
-    scheduler = registry.getUtility(IScheduler)
-    scheduler.shutdown()
-    # What would stop each of the children is said once, and before any of them is there.
-    checked_queues(options.queues, scheduler.settings.queues)
-    scheduler.store.dispose()
-    if argv is None:
-        # As Python itself was started: with its options, by a script, -m or -c.
-        command = [sys.executable, *sys.orig_argv[1:]]
-    else:
-        command = [sys.executable, "-m", f"{__package__}.{NAME}", *argv]
-    supervisor = Supervisor(
-        partial(ChildProcess, command),
-        processes=processes,
-        patience=scheduler.settings.shutdown_timeout,
-    )
-    for number in _stop_signals():
-        signal.signal(number, supervisor.on_signal)
-    return DONE if supervisor.run() else FAILED
-
-
-def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None, ini: Ini) -> int:
+def _serve(registry: Any, options: argparse.Namespace, ini: Ini, lifeline: Lifeline | None) -> int:
     scheduler = registry.getUtility(IScheduler)
     # An application may start its combined daemon under every script: ours takes its place.
     scheduler.shutdown()
@@ -266,15 +251,6 @@ def _serve(registry: Any, options: argparse.Namespace, lifeline: Lifeline | None
     return DONE
 
 
-def _stop_signals() -> list[signal.Signals]:
-    """The signals that stop a daemon; SIGHUP is not among them where nohup has it ignored."""
-    # A shell that starts a daemon in the background has SIGINT ignored: whoever sends it means it.
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    return numbers
-
-
 def _stop_by_signal(daemon: Daemon) -> threading.Event:
     """What the first signal sets; the second one, unless it is SIGHUP, hurries the daemon."""
     stop = threading.Event()
@@ -290,7 +266,7 @@ def _stop_by_signal(daemon: Daemon) -> threading.Event:
     # Not in the handlers: an Event that is set there may find its lock taken by the very wait
     # that the signal interrupted.
     threading.Thread(target=obey, name="durable-signals", daemon=True).start()
-    for number in _stop_signals():
+    for number in stop_signals():
         signal.signal(number, lambda number, frame: signals.put(number))
     return stop
 

@@ -16,7 +16,7 @@ from pyramid.paster import get_app
 from sqlalchemy import create_engine, text
 from webtest import TestApp
 
-from pyramid_durable.scripts import pjobs, pscheduler, showing
+from pyramid_durable.scripts import pjobs, pscheduler, showing, supervising
 from tests.processes.application import ask_for_it_again, metadata, nap, nothing
 from tests.processes.deployment import ROOT, deployed, wait_for
 from tests.services import service_url
@@ -87,7 +87,7 @@ def test_a_signal_lets_what_is_running_end_and_sighup_may_follow(tmp_path, numbe
 
 def test_it_stops_by_sigint_where_a_shell_has_it_ignored_but_nohup_keeps_sighup(monkeypatch):
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
-    assert pscheduler._stop_signals() == [signal.SIGTERM, signal.SIGINT]
+    assert supervising.stop_signals() == [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -73,9 +73,12 @@ def test_a_changed_file_starts_it_anew_and_lets_what_runs_end(
         assert made.log(name).count("daemon stopped") == 2
 
 
-def test_a_daemon_that_dies_is_started_again_where_it_is_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [["--restart"], ["--restart", "--preload"]])
+def test_a_daemon_that_dies_is_started_again_where_it_is_asked_for(
+    options: list[str], tmp_path: Path
+) -> None:
     with site(tmp_path) as (made, _):
-        name = made.start("pscheduler", "--restart")
+        name = made.start("pscheduler", *options)
         wait_for("the daemon", lambda: "daemon started" in made.log(name))
         pid = daemon_pid(made)
         assert pid != made.processes[name].pid
@@ -118,11 +121,18 @@ def test_another_application_of_the_same_ini(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["--once", "--migrate", "--check", "--message=hello"])
-@pytest.mark.parametrize("option", ["--reload", "--restart"])
+@pytest.mark.parametrize("option", ["--reload", "--restart", "--preload"])
 def test_what_leaves_is_not_started_again(
     what: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         pscheduler.main(["x.ini", what, option])
     assert ended.value.code == 2
-    assert "--reload and --restart are for the daemon" in capsys.readouterr().err
+    assert "--reload, --restart and --preload are for the daemon" in capsys.readouterr().err
+
+
+def test_what_is_loaded_anew_is_not_preloaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        pscheduler.main(["x.ini", "--reload", "--preload"])
+    assert ended.value.code == 2
+    assert "--preload forks what is loaded" in capsys.readouterr().err
