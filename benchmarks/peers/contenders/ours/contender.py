@@ -10,7 +10,8 @@ from ...place import Place
 
 def workers(place: Place) -> list[Command]:
     ini = str(place.folder / "bench.ini")
-    return [["python", "-m", "pyramid_durable.scripts.pscheduler", ini, "--processes", "2"]]
+    pscheduler = ["python", "-m", "pyramid_durable.scripts.pscheduler"]
+    return [[*pscheduler, ini, "--processes", "2", "--preload"]]
 
 
 def finished(place: Place) -> int:
@@ -29,8 +30,8 @@ def _contender(**given: Any) -> Contender:
         requests=True,
         configured=(
             (
-                "``pscheduler --processes 2``, all settings as they come. Every job has a Pyramid request and a "
-                "transaction of its own."
+                "``pscheduler --processes 2 --preload``, all settings as they come. Every job has a Pyramid "
+                "request and a transaction of its own."
             ),
         ),
         **given,
