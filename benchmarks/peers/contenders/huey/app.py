@@ -15,7 +15,8 @@ from benchmarks.peers import witness
 if os.environ["BENCH_STORAGE"] == "redis":
     huey = RedisHuey("bench", url=os.environ["BENCH_REDIS"])
 else:
-    huey = SqliteHuey("bench", filename=str(Path(os.environ["BENCH_FOLDER"]) / "huey.sqlite"))
+    file = str(Path(os.environ["BENCH_FOLDER"]) / "huey.sqlite")
+    huey = SqliteHuey("bench", filename=file, fsync=os.environ["BENCH_STORAGE"] == "sqlite-fsync")
 
 
 @huey.task()

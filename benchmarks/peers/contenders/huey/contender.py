@@ -46,4 +46,16 @@ CONTENDERS = [
         configured=(*CONFIGURED, "``SqliteHuey``, write-ahead log and no ``fsync``, its defaults."),
         environ={"BENCH_STORAGE": "sqlite"},
     ),
+    _contender(
+        id="huey-sqlite-fsync",
+        place="SQLite, fsync",
+        configured=(
+            (
+                "``SqliteHuey(fsync=True)``: a commit is on the disk when it returns, as with all others here that "
+                "keep their jobs in a database."
+            ),
+            *CONFIGURED,
+        ),
+        environ={"BENCH_STORAGE": "sqlite-fsync"},
+    ),
 ]

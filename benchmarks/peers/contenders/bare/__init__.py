@@ -1,0 +1,1 @@
+"""Bare SQL: no library at all."""
