@@ -14,6 +14,7 @@ from apscheduler.jobstores.base import BaseJobStore
 from .exceptions import DurableError, StoreUnavailable
 from .pacing import HEAD_START, HUSH, HUSH_LOOK, LONGEST_WAIT, Takes
 from .policies import SUSPECT_CRASHES
+from .promptness import Promptness
 from .records import SCHEDULED, Claim
 from .runs import Run, View, view_of_job, view_of_schedule
 
@@ -60,9 +61,7 @@ class DurableJobStore(BaseJobStore):
         self._wake_at: datetime | None = None
         self._closed = False
         self._hush_until = float("-inf")
-        self._more = True
-        self._goes_first = True
-        self._expecting = False
+        self._promptness = Promptness()
         self._complaint: str | None = None
 
     # What APScheduler's loop calls.
@@ -109,7 +108,7 @@ class DurableJobStore(BaseJobStore):
 
     def announced(self) -> None:
         """Be told that something was stored, from any thread."""
-        self._expecting = True
+        self._promptness.tell()
         self._scheduler.wakeup()
 
     def close(self) -> None:
@@ -145,35 +144,30 @@ class DurableJobStore(BaseJobStore):
             # A thread that falls idle wakes the loop; what nothing announces is found by the poll.
             self._wake_in(LONGEST_WAIT if self._executor.waiting else self._poll_interval)
             return None
-        expected, self._expecting = self._expecting, False
-        if expected and self._is_calm(now) and self._store.prompt.possible:
+        if self._promptness.is_wanted(idle=self._is_idle(now)) and self._store.prompt.possible:
             claims = self._take_promptly()
         else:
             claims = self._look_and_take(room)
         taken_at = self._clock()
         return [Run(claim, now, taken_at) for claim in claims]
 
-    def _is_calm(self, now: datetime) -> bool:
-        """Whether what was announced is probably all there is, and could start at once."""
+    def _is_idle(self, now: datetime) -> bool:
+        """Whether a job could start at once, and none was expected by now."""
         looks_later = self._wake_at is not None and now < self._wake_at
         hushed = self._clock() < self._hush_until
-        return looks_later and not hushed and not self._more and self._executor.starting > 0
+        return looks_later and not hushed and self._executor.starting > 0
 
     def _take_promptly(self) -> Sequence[Claim]:
-        """Claim what was announced, without a look; that comes when the job has had its start.
-
-        All daemons hear of it, and one can have it. The others would only be in its way: the one
-        that had the last goes first.
-        """
+        """Claim what was announced, without a look; that comes when the job has had its start."""
         claims: Sequence[Claim] = ()
-        if self._goes_first:
+        if self._promptness.goes_first:
             try:
                 claims = self._store.prompt.take(self._owner(), self._queues)
             except StoreUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - a look may do what this cannot
                 self._complain(f"claiming at once failed: {error!r}", "prompt_claim_failed")
-            self._goes_first = bool(claims)
+            self._promptness.tried(found=bool(claims))
         if claims:
             self._claimed(claims)
         self._executor.fed(full=False)
@@ -198,9 +192,9 @@ class DurableJobStore(BaseJobStore):
             if not claims:
                 # Locked by others, or paused in this moment: looking at once would spin.
                 pause = self._poll_interval
-        self._more = len(claims) >= room
-        self._goes_first = self._goes_first or bool(claims)
-        self._executor.fed(full=self._more)
+        full = len(claims) >= room
+        self._promptness.looked(found=bool(claims), full=full)
+        self._executor.fed(full=full)
         self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
         return claims
 
