@@ -10,9 +10,9 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Collection
 from typing import NoReturn
-from weakref import WeakSet
 
 from .exceptions import DurableError
 from .lifeline import Lifeline, TiedChild
@@ -31,7 +31,7 @@ class Forks:
     ) -> None:
         self._work = work
         self._signals = signals
-        self._ends: WeakSet[socket.socket] = WeakSet()
+        self._ends: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def spawn(self, number: int) -> TiedChild:
         """Fork the child of a number; returns in the supervisor only.
@@ -42,6 +42,7 @@ class Forks:
         ours, theirs = socket.socketpair()
         self._ends.add(ours)
         # What is left in a buffer both would write.
+        _flush_logs()
         _flush()
         with theirs:
             # Whoever is signalled in between hears it afterwards, by a handler of its own.
@@ -149,6 +150,14 @@ def _flush() -> None:
             stream.flush()
 
 
+def _flush_logs() -> None:
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]
+        handler = reference()
+        if handler is not None:
+            with contextlib.suppress(OSError, ValueError):
+                handler.flush()
+
+
 def _read_nothing() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     if nothing != 0:
@@ -161,6 +170,10 @@ def _forget_exits() -> None:
     are in use. What ends the child's own things is registered anew."""
     atexit._clear()
     atexit.register(logging.shutdown)
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    # The next one made registers what runs them at the end.
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
     if "multiprocessing.util" in sys.modules:
         from multiprocessing import process, util
 

@@ -73,9 +73,8 @@ class _Place:
 class Supervisor:
     """Keeps a number of children running until it is asked to stop.
 
-    ``spawn`` starts the child of a number, from 1; where it cannot, it raises OSError or
-    DurableError. A child may take ``patience`` seconds to end,
-    and MARGIN beyond. ``on_signal`` is for ``signal.signal``.
+    ``spawn`` starts the child of a number, from 1; it raises OSError where it cannot at this moment,
+    DurableError where it never will. A child may take ``patience`` seconds to end, and MARGIN beyond. ``on_signal`` is for ``signal.signal``.
     """
 
     def __init__(
@@ -106,6 +105,7 @@ class Supervisor:
         """Supervise until all children have ended; True when they ended by themselves.
 
         Raises DurableError when a first child could not start: what stops it stops the next one.
+        Also when a later one never will; the others may finish before.
         """
         while self.tick():
             with contextlib.suppress(queue.Empty):
@@ -148,8 +148,12 @@ class Supervisor:
         place.working_since = None
         try:
             place.child = self._spawn(place.number)
-        except (OSError, DurableError) as error:
+        except OSError as error:
             self._ended(place, f"could not be started ({error})", now)
+            return
+        except DurableError as error:
+            # It does not pass: whoever looks after this process is to see it end.
+            self._fail(f"process {place.number} could not be started: {error}")
             return
         log.info(
             "process %d started: pid %d",
@@ -177,9 +181,7 @@ class Supervisor:
     def _ended(self, place: _Place, how: str, now: float) -> None:
         """Decide what becomes of a place whose child ended without being asked to."""
         if not place.proven:
-            self._failure = f"process {place.number} {how} before it was at work"
-            if not self._stopping:
-                self.ask_to_stop()
+            self._fail(f"process {place.number} {how} before it was at work")
             return
         since = place.working_since
         steady = since is not None and now - since >= STEADY
@@ -193,6 +195,11 @@ class Supervisor:
             f"in {pause:g} s" if pause else "now",
             extra={"action": "process_ended"},
         )
+
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        if not self._stopping:
+            self.ask_to_stop()
 
     def _kill(self) -> None:
         self._graceful = False

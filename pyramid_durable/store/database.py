@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
-from .dialects import LOOKS_FIRST, StoreDialect, dialect_for
+from .dialects import BEGINS, LOOKING, READING, SWEEPING, WRITING, StoreDialect, dialect_for
 from .lone import LoneConnection
 from .outages import is_outage
 from .schema import make_tables
@@ -82,12 +82,15 @@ class Database:
         return f"{self.url.drivername}:///{Path(file).absolute()}"
 
     @contextmanager
-    def begin(self, *, alone: bool = False, looks_first: bool = False) -> Iterator[Connection]:
+    def begin(
+        self, *, alone: bool = False, looks_first: bool = False, sweeps: bool = False
+    ) -> Iterator[Connection]:
         """A connection in a write transaction; commits at the end, rolls back on an error.
 
         ``alone``: all that comes is one PlainStatement without a result, which the database may
-        commit without being told, as in ``alone()``. With ``looks_first`` it keeps no writer out before the dialect's
-        ``begin_writing``.
+        commit without being told, as in ``alone()``. With ``looks_first`` it keeps no writer out before the
+        dialect's ``begin_writing``. One that ``sweeps`` asks about whole tables, and is planned as the
+        database likes; others are kept to the indexes.
 
         Raises StoreUnavailable when the database cannot be reached.
         """
@@ -96,7 +99,8 @@ class Database:
                 yield cast("Connection", lone)
             return
         with self._wrapping(), self.engine.connect() as connection:
-            connection.execution_options(**{LOOKS_FIRST: looks_first})
+            begins = LOOKING if looks_first else SWEEPING if sweeps else WRITING
+            connection.execution_options(**{BEGINS: begins})
             with connection.begin():
                 yield connection
 
@@ -116,7 +120,7 @@ class Database:
         Raises StoreUnavailable when the database cannot be reached.
         """
         with self._wrapping(), self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT", **{LOOKS_FIRST: True})
+            yield connection.execution_options(isolation_level="AUTOCOMMIT", **{BEGINS: READING})
 
     @contextmanager
     def _wrapping(self) -> Iterator[None]:

@@ -32,14 +32,11 @@ class LoneConnection:
         failed = self.dialect.loaded_dbapi.Error
         began = time.monotonic()
         try:
-            is_kept_so = driver.autocommit
-            if not is_kept_so:
-                driver.autocommit = True
+            driver.autocommit = True
             cursor = driver.cursor()
             cursor.execute(statement, parameters)
             rows = cursor.fetchall() if cursor.description else []
-            if not is_kept_so:
-                driver.autocommit = False
+            driver.autocommit = False
         except failed as error:
             pooled.invalidate(error)
             if refuses_writes(error):

@@ -60,7 +60,7 @@ def migrate(database: Database) -> None:
     from alembic.config import Config
 
     lock = f"{database.prefix}migrate"
-    with database.begin() as connection, database.dialect.schema_lock(connection, lock):
+    with database.begin(sweeps=True) as connection, database.dialect.schema_lock(connection, lock):
         schema, prefix = split_prefix(database.prefix)
         config = Config()
         config.set_main_option("script_location", "pyramid_durable:migrations")

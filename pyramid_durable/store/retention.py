@@ -163,7 +163,7 @@ class Retention:
         unheld = select(holder.c.name).where(holder.c.succeeded_at.is_(None), ~owned)
         number = 0
         while True:
-            with self._db.begin() as connection:
+            with self._db.begin(sweeps=True) as connection:
                 found = connection.execute(unheld.limit(BATCH)).scalars().all()
                 # Locked first and asked again: a key may just be taken by a job that no question
                 # from before its commit can see.
@@ -182,7 +182,7 @@ class Retention:
         question = select(table.c.job_id).where(~owned).limit(BATCH)
         number = 0
         while True:
-            with self._db.begin() as connection:
+            with self._db.begin(sweeps=True) as connection:
                 ids = connection.execute(question).scalars().all()
                 if ids:
                     connection.execute(delete(table).where(table.c.job_id.in_(ids)))

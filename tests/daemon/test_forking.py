@@ -132,7 +132,7 @@ def test_what_is_written_is_written_once():
 
 def test_each_does_at_its_end_what_it_has_registered_itself():
     said = ran("""
-        import logging.handlers, multiprocessing.util
+        import logging.handlers, multiprocessing.util, weakref
         from concurrent.futures import ThreadPoolExecutor
 
         log = logging.getLogger("late")
@@ -140,10 +140,13 @@ def test_each_does_at_its_end_what_it_has_registered_itself():
         log.addHandler(logging.handlers.MemoryHandler(100, target=out))
         atexit.register(print, "the supervisor")
         multiprocessing.util.Finalize(None, print, ["a finalizer of the supervisor"], exitpriority=1)
+        weakref.finalize(forks, print, "a weak one of the supervisor")
+        log.warning("gathered before")
 
         def work(lifeline):
             atexit.register(print, "the child")
             multiprocessing.util.Finalize(None, print, ["a finalizer of the child"], exitpriority=1)
+            weakref.finalize(forks, print, "a weak one of the child")
             ThreadPoolExecutor().submit(print, "a thread of the child")
             threading.Timer(0.1, print, ["a late thread"]).start()
             log.warning("gathered")
@@ -151,9 +154,9 @@ def test_each_does_at_its_end_what_it_has_registered_itself():
 
         code_of(forks(work).spawn(1))
     """)
-    child = ["a thread of the child", "a late thread", "the child", "a finalizer of the child"]
-    supervisor = ["the supervisor", "a finalizer of the supervisor"]
-    assert said == [*child, "gathered", *supervisor]
+    child = ["a thread of the child", "a late thread", "a weak one of the child", "the child"]
+    supervisor = ["the supervisor", "a finalizer of the supervisor", "a weak one of the supervisor"]
+    assert said == ["gathered before", *child, "a finalizer of the child", "gathered", *supervisor]
 
 
 def test_processes_of_the_supervisor_outlive_a_child():

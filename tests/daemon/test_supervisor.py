@@ -138,12 +138,23 @@ def test_a_first_child_that_cannot_start_ends_all():
     assert len(house.spawned) == 2
 
 
-@pytest.mark.parametrize("refusal", [OSError("no more processes"), DurableError("threads run")])
-def test_a_later_one_that_cannot_start_is_tried_again(refusal: Exception):
+def test_a_later_one_that_never_will_start_ends_all_gently():
+    house = House()
+    first, second = house.begin()
+    first.code = -9
+    house.refusal = DurableError("threads run")
+    assert house.tick(LONGEST_PAUSE)
+    assert second.told == ["stop"]
+    second.code = 0
+    with pytest.raises(DurableError, match="process 1 could not be started: threads run"):
+        house.supervisor.run()
+
+
+def test_a_later_one_that_cannot_start_is_tried_again():
     house = House(processes=1)
     (child,) = house.begin()
     child.code = -9
-    house.refusal = refusal
+    house.refusal = OSError("no more processes")
     for _ in range(3):
         assert house.tick(LONGEST_PAUSE)
     assert len(house.spawned) == 1

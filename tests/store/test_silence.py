@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url, select, text
+from sqlalchemy.orm import Session
 
 from pyramid_durable.exceptions import InvalidSetting, StoreUnavailable
 from pyramid_durable.store import Store, patience
@@ -173,6 +174,8 @@ def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
             with store.begin(looks_first=looks_first) as connection:
                 found = connection.execute(question).one()
             assert found == ("read committed", "off", "10s")
+            with store.begin(sweeps=True) as connection:
+                assert connection.execute(question).one() == ("read committed", "on", "10s")
             # What is read alone, and a session that an application has, are left as they are.
             with store.read() as connection:
                 assert connection.execute(question).one() == ("serializable", "on", "0")
@@ -180,3 +183,27 @@ def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
                 assert connection.execute(question).one() == ("serializable", "on", "0")
     finally:
         store.dispose()
+
+
+def test_an_application_that_begins_on_our_engine_in_its_own_way_can_roll_back(
+    store: Store,
+) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("its driver begins no transaction by itself")
+    with store.begin():
+        pass
+    row = store.tables.meta.insert().values(name="of the application", value="1")
+    session = Session(store.engine, twophase=True)
+    session.execute(row)
+    session.rollback()
+    session.close()
+    with store.begin():
+        pass
+    raw = store.engine.raw_connection()
+    cursor = raw.cursor()
+    cursor.execute(f"INSERT INTO {store.tables.meta.name} (name, value) VALUES ('raw', '1')")
+    raw.rollback()
+    raw.close()
+    with store.read() as connection:
+        names = connection.execute(select(store.tables.meta.c.name)).scalars().all()
+    assert not {"of the application", "raw"} & set(names)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from sqlalchemy.engine import URL
 
 from ...exceptions import InvalidSetting
-from .base import LOOKS_FIRST, StoreDialect
+from .base import BEGINS, LOOKING, READING, SWEEPING, WRITING, StoreDialect
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
 
-__all__ = ["LOOKS_FIRST", "StoreDialect", "dialect_for"]
+__all__ = [
+    "BEGINS",
+    "LOOKING",
+    "READING",
+    "SWEEPING",
+    "WRITING",
+    "StoreDialect",
+    "dialect_for",
+]
 
 DIALECTS: tuple[type[StoreDialect], ...] = (PostgreSQL, SQLite, MariaDB)
 

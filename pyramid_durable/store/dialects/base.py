@@ -24,9 +24,13 @@ SILENT_CLIENT = 10
 """Seconds that a server lets one of our short transactions lie idle: a daemon that is frozen in the
 midst of one holds rows that others need, and must lose them before its lease (15 s) is over."""
 
-LOOKS_FIRST = "durable_looks_first"
-"""The option of a connection of ours that tells how its transaction begins: True where it looks
-before it writes, if it does, False where it writes; a session that begins by itself has none."""
+BEGINS = "durable_begins"
+"""The option of a connection of ours that tells what its transaction is for, from the following; a
+session that begins by itself has none."""
+
+READING, LOOKING, WRITING, SWEEPING = "reading", "looking", "writing", "sweeping"
+"""Each statement stands alone; a look that may turn writer; writing; writing, by questions that go
+over whole tables."""
 
 
 class StoreDialect:

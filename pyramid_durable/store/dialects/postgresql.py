@@ -16,21 +16,38 @@ from sqlalchemy.sql.schema import Table
 from ..silence import DEAD_PEER, READ_TIMEOUT, read_timeout
 from ..standby import leave_standby
 from ..types import UtcDateTime
-from .base import LOOKS_FIRST, SILENT_CLIENT, StoreDialect, defined
+from .base import (
+    BEGINS,
+    LOOKING,
+    READING,
+    SILENT_CLIENT,
+    SWEEPING,
+    WRITING,
+    StoreDialect,
+    defined,
+)
 
 LIMITED = f"set_config('idle_in_transaction_session_timeout', '{SILENT_CLIENT}s', true)"
+
+SHORT = f"""SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET LOCAL idle_in_transaction_session_timeout = '{SILENT_CLIENT}s'"""
 
 # A queue's statistics are always out of date; after them a batch of ids may be planned as a scan of
 # the whole table, and joined by looking at each row for each id. A plan that names such a scan all
 # the same, of a small table, would be compiled for its supposed cost.
-SETTINGS = f"""SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = '{SILENT_CLIENT}s';
-SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-SET LOCAL jit = off"""
+BY_INDEX = """SET LOCAL enable_seqscan = off;
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"""
 
 # What the server keeps for a prepared statement may be from when there were a few rows. A look, and
-# the claim of what it has seen, may be kept: with these settings no number of rows changes them.
+# the claim of what it has seen, may be kept: by index they are planned alike for any number of rows.
 ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
+
+SETTINGS = {
+    LOOKING: f"{SHORT}; {BY_INDEX}",
+    WRITING: f"{SHORT}; {BY_INDEX}; {ANEW}",
+    SWEEPING: SHORT,
+}
+"""How a transaction of ours begins, by what it is for."""
 
 
 class PostgreSQL(StoreDialect):
@@ -55,22 +72,25 @@ class PostgreSQL(StoreDialect):
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            options = connection.get_execution_options()
-            if options.get("isolation_level") == "AUTOCOMMIT":
+            settings = SETTINGS.get(connection.get_execution_options().get(BEGINS, READING))
+            if settings is None:
                 return
-            looks_first = options.get(LOOKS_FIRST)
-            settings = SETTINGS if looks_first else f"{SETTINGS}; {ANEW}"
             if engine.dialect.driver == "psycopg":
                 # The driver's BEGIN would be a round trip of its own.
                 settings = f"BEGIN; {settings}"
                 driver: Any = connection.connection.dbapi_connection
-                if driver.autocommit is not (looks_first is not None):
-                    driver.autocommit = looks_first is not None
-            if looks_first is not None:
-                connection.exec_driver_sql(settings)
+                driver.autocommit = True
+            connection.exec_driver_sql(settings)
 
         if engine.dialect.driver != "psycopg":
             return
+
+        @event.listens_for(engine, "checkin")
+        def set_back(dbapi_connection: Any, record: Any) -> None:
+            # Whoever begins in another way, with two phases say, finds it as the driver makes it.
+            if dbapi_connection is not None and not dbapi_connection.closed:
+                dbapi_connection.autocommit = False
+
         from ..patience import make_patient  # only where this driver is installed
 
         make_patient(engine)
@@ -126,6 +146,8 @@ class PostgreSQL(StoreDialect):
             # Another process's migration of a large table, or ours, takes its time.
             driver.patience = None
         try:
+            # Nor does the server end it while a migration computes.
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
             connection.execute(lock, {"name": name})
             yield

@@ -15,7 +15,7 @@ from sqlalchemy.sql.schema import Table
 from ...exceptions import InvalidSetting
 from ...times import utcnow
 from ..types import UtcDateTime
-from .base import LOOKS_FIRST, StoreDialect
+from .base import BEGINS, LOOKING, READING, StoreDialect
 
 BUSY_TIMEOUT = 15.0
 """Seconds that SQLite waits for its one writer; as long as a default lease, since a job's own
@@ -52,7 +52,7 @@ class SQLite(StoreDialect):
         def begin(connection: Connection) -> None:
             # A reader that turns writer fails at once when another wrote meanwhile, whatever the
             # timeout; so writers ask for the lock at the start.
-            if not connection.get_execution_options().get(LOOKS_FIRST):
+            if connection.get_execution_options().get(BEGINS) not in (READING, LOOKING):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def begin_writing(self, connection: Connection) -> None:
