@@ -151,6 +151,7 @@ def _flush() -> None:
 
 
 def _flush_logs() -> None:
+    # The list that logging.shutdown goes over; there is no other way to all handlers before 3.12.
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
         handler = reference()
         if handler is not None:

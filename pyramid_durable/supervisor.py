@@ -74,7 +74,8 @@ class Supervisor:
     """Keeps a number of children running until it is asked to stop.
 
     ``spawn`` starts the child of a number, from 1; it raises OSError where it cannot at this moment,
-    DurableError where it never will. A child may take ``patience`` seconds to end, and MARGIN beyond. ``on_signal`` is for ``signal.signal``.
+    DurableError where it never will. A child may take ``patience`` seconds to end, and MARGIN
+    beyond. ``on_signal`` is for ``signal.signal``.
     """
 
     def __init__(

@@ -22,8 +22,8 @@ class Look:
     """What the store holds for a daemon at this moment, seen without a lock.
 
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
-    longest, which ``since`` gives. ``next_at`` is the earliest time that is not due yet, None when nothing waits. ``as_of``
-    is the time that took the clock's place, if one did.
+    longest, which ``since`` gives. ``next_at`` is the earliest time that is not due yet, None when
+    nothing waits. ``as_of`` is the time that took the clock's place, if one did.
     """
 
     now: datetime

@@ -19,7 +19,6 @@ from ..types import UtcDateTime
 from .base import (
     BEGINS,
     LOOKING,
-    READING,
     SILENT_CLIENT,
     SWEEPING,
     WRITING,
@@ -72,7 +71,8 @@ class PostgreSQL(StoreDialect):
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            settings = SETTINGS.get(connection.get_execution_options().get(BEGINS, READING))
+            begins: Any = connection.get_execution_options().get(BEGINS)
+            settings = SETTINGS.get(begins)
             if settings is None:
                 return
             if engine.dialect.driver == "psycopg":
@@ -88,8 +88,9 @@ class PostgreSQL(StoreDialect):
         @event.listens_for(engine, "checkin")
         def set_back(dbapi_connection: Any, record: Any) -> None:
             # Whoever begins in another way, with two phases say, finds it as the driver makes it.
-            if dbapi_connection is not None and not dbapi_connection.closed:
-                dbapi_connection.autocommit = False
+            driver = dbapi_connection
+            if driver is not None and not driver.closed and driver.autocommit:
+                driver.autocommit = False
 
         from ..patience import make_patient  # only where this driver is installed
 
