@@ -113,6 +113,83 @@ def test_it_has_what_the_librarys_own_manager_has(manager):
     assert vars(manager).keys() >= vars(transaction.TransactionManager(explicit=True)).keys()
 
 
+def test_its_transaction_has_what_the_librarys_own_has(manager):
+    own = transaction.Transaction()
+    txn = manager.get()
+    assert all(hasattr(txn, name) for name in vars(own))
+    assert {name: getattr(txn, name) for name in ("status", "extension", "_failure_traceback")} == {
+        name: getattr(own, name) for name in ("status", "extension", "_failure_traceback")
+    }
+    manager.commit()
+    own.commit()
+    kept = set(vars(own)) - {"log", "_synchronizers", "_failure_traceback"}
+    assert {name: vars(txn)[name] for name in kept} == {name: vars(own)[name] for name in kept}
+
+
+class Resource:
+    """A data manager that notes what it is asked, and refuses where it is told to."""
+
+    transaction_manager = None
+
+    def __init__(self, refuses=None):
+        self.heard = []
+        self.refuses = refuses
+
+    def sortKey(self):  # noqa: N802
+        return "resource"
+
+    def _hear(self, what):
+        self.heard.append(what)
+        if what == self.refuses:
+            raise ValueError(what)
+
+    def __getattr__(self, name):
+        if name in {"tpc_begin", "commit", "tpc_vote", "tpc_finish", "tpc_abort", "abort"}:
+            return lambda txn: self._hear(name)
+        raise AttributeError(name)
+
+
+def test_what_takes_part_is_committed_in_two_phases(manager):
+    resource = Resource()
+    manager.get().join(resource)
+    manager.commit()
+    assert resource.heard == ["tpc_begin", "commit", "tpc_vote", "tpc_finish"]
+
+
+def test_a_commit_that_fails_is_told_and_stays_failed(manager):
+    manager.get().join(Resource(refuses="tpc_vote"))
+    for error in (ValueError, transaction.interfaces.TransactionFailedError):
+        with pytest.raises(error):
+            manager.commit()
+    manager.abort()
+    with pytest.raises(NoTransaction):
+        manager.get()
+
+
+def test_hooks_are_called_where_nothing_takes_part(manager):
+    heard = []
+    txn = manager.get()
+    txn.addBeforeCommitHook(heard.append, ("before",))
+    txn.addAfterCommitHook(heard.append)
+    manager.commit()
+    assert heard == ["before", True]
+    manager.begin().addAfterAbortHook(heard.append, ("aborted",))
+    manager.abort()
+    assert heard == ["before", True, "aborted"]
+
+
+def test_a_commit_alone_forgets_what_was_kept_with_it(manager):
+    txn, key = manager.get(), object()
+    txn.set_data(key, "kept")
+    savepoint = txn.savepoint()
+    manager.commit()
+    with pytest.raises(KeyError):
+        txn.data(key)
+    with pytest.raises(transaction.interfaces.InvalidSavepointRollbackError):
+        savepoint.rollback()
+    assert txn.status == "Committed"
+
+
 def test_synchronizers_come_and_go(manager):
     synch, other = Synch(), Synch()
     assert not manager.registeredSynchs()
