@@ -66,7 +66,12 @@ class Crew:
                 worker.join(None if wait else STOP_GRACE)
 
     def call(self) -> None:
-        """See to it that what waits is watched, if not taken."""
+        """See to it that what waits is taken, or watched."""
+        if self._idle and not self._is_watched():
+            self._wake()
+
+    def call_another(self) -> None:
+        """Likewise, by a thread that works."""
         if self._idle and not self._standing_by.locked():
             self._wake()
 
@@ -82,7 +87,7 @@ class Crew:
             if self._stopping:
                 return None
             self._idle.append(worker)
-            if (self.waiting and not self._standing_by.locked()) or self._stopping:
+            if (self.waiting and not self._is_watched()) or self._stopping:
                 # Something came between the look and lying down. If somebody has picked this
                 # thread to be woken meanwhile, that call is waited for.
                 try:
@@ -99,6 +104,10 @@ class Crew:
     def jobs(self) -> int:
         """How many jobs the threads have ended."""
         return sum(worker.jobs for worker in self.workers)
+
+    def _is_watched(self) -> bool:
+        """Whether a thread watches others that work; where none does, it may sleep for long yet."""
+        return self._standing_by.locked() and self.busy() > 0
 
     def _may_go_on(self, worker: Worker) -> bool:
         """Whether a thread is to take what waits. One that works is, unless there are too many."""

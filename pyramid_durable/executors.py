@@ -87,8 +87,13 @@ class DurableThreadExecutor(BaseExecutor):
     def _do_submit_job(self, job: Run, run_times: list[datetime]) -> None:
         if job.claim.crashes >= SUSPECT_CRASHES:
             self._alone = job
-        (self._withdrawn if self._closed else self._waiting).append(job)
-        self._crew.call()
+        if self._closed:
+            self._withdrawn.append(job)
+            return
+        self._waiting.append(job)
+        if len(self._waiting) <= 1:
+            # Behind others it is seen by whoever takes the one before it.
+            self._crew.call()
 
     # What the job store asks, from the loop's thread.
 
@@ -217,7 +222,7 @@ class DurableThreadExecutor(BaseExecutor):
             worker.since = now
             worker.run_now = run
             if self._waiting:
-                self._crew.call()
+                self._crew.call_another()
             events = self._execute(run, now - run.taken_at)
             if events is not None:
                 self._over(run, events)

@@ -293,6 +293,15 @@ def test_what_waits_when_the_last_thread_ends_its_job_is_taken(bench, monkeypatc
         eventually(lambda number=number: len(one.scheduler.events) == 5 * number + 5)
 
 
+def test_nobody_waits_for_a_thread_that_sleeps_where_no_other_works(bench):
+    one = bench(threads=2)
+    # What a thread that stands by holds; this one would look again in an hour.
+    with one.executor._crew._standing_by:
+        for number in range(50):
+            one.submit(f"job-{number}")
+            eventually(lambda number=number: len(one.scheduler.events) == number + 1)
+
+
 def test_only_one_claim_starts_at_once(bench):
     one = bench(threads=4)
     assert one.executor.starting == 1
