@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -43,7 +43,10 @@ _SELDOM: Final = ("run_at", "delay", "userdata", "schedule_id", "fire_at", "wait
 """The fields that few jobs have, and their columns; each has an id and a payload."""
 
 _OWN: Final = ("id", "payload", "userdata", "schedule_id", "fire_at", "waiting_key", "equal_key")
-_NONE: Final = dict.fromkeys((*_KIND.values(), *_OWN, *_SELDOM, "claim_no"))
+_ALL: Final = frozenset((*_KIND.values(), *_OWN, *_SELDOM, "claim_no"))
+
+_PASSING: Final = {False: "", True: " ON CONFLICT DO NOTHING RETURNING id"}
+"""Whether a job is passed over whose id or key is taken, and how that is said."""
 
 _FIRST, _OPTIONS, _REST = (JobSpec._fields.index(name) for name in ("func", "options", "run_at"))
 _PLAIN: Final = tuple(JobSpec._field_defaults[name] for name in JobSpec._fields[_REST:])
@@ -61,31 +64,46 @@ class JobInsert:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        given, selected = self._values(":{0}".format), self._values(_of_documents)
-        into = f"INSERT INTO {database.tables.job.fullname} ({', '.join(given)})"
-        one = f"{into} VALUES ({', '.join(given.values())})"
-        many = f"{into} SELECT {', '.join(selected.values())} FROM {self._documents()}"
-        passing = "ON CONFLICT DO NOTHING RETURNING id"
-        self._one = PlainStatement(one)
-        self._one_new = PlainStatement(f"{one} {passing}")
-        self._many = PlainStatement(many)
-        self._many_new = PlainStatement(f"{many} WHERE true {passing}")
+        selected = self._values(_of_documents, _ALL)
+        many = (
+            f"{self._into(selected)} SELECT {', '.join(selected.values())} FROM {self._documents()}"
+        )
+        self._many = {new: PlainStatement(f"{many} WHERE true{_PASSING[new]}") for new in _PASSING}
+        self._one: dict[bool, dict[tuple[str, ...], PlainStatement]] = {new: {} for new in _PASSING}
 
-    def _values(self, value: Callable[[str], str]) -> dict[str, str]:
+    def _into(self, values: Mapping[str, str]) -> str:
+        return f"INSERT INTO {self._db.tables.job.fullname} ({', '.join(values)})"
+
+    def _of_one(self, given: Collection[str], *, new: bool) -> PlainStatement:
+        """The INSERT of a job that has these columns. Most jobs have few of them, and to tell the
+        database of the others that they are empty would take half of the time."""
+        key = tuple(given)
+        kept = self._one[new].get(key)
+        if kept is None:
+            values = self._values(":{0}".format, given)
+            one = f"{self._into(values)} VALUES ({', '.join(values.values())}){_PASSING[new]}"
+            kept = self._one[new][key] = PlainStatement(one)
+        return kept
+
+    def _values(self, value: Callable[[str], str], given: Collection[str]) -> dict[str, str]:
         """What is put into each column: a value that comes with the statement, or its clock."""
         dialect = self._db.dialect
-        after = dialect.after_sql.format(seconds=f"COALESCE({value('delay')}, 0)")
-        due = f"COALESCE({value('run_at')}, {after})"
-        return {
-            **{name: value(name) for name in (*_OWN, *_KIND.values())},
-            "overlap_key": value("schedule_id"),
+        due = dialect.now_sql
+        if "delay" in given:
+            due = dialect.after_sql.format(seconds=f"COALESCE({value('delay')}, 0)")
+        if "run_at" in given:
+            due = f"COALESCE({value('run_at')}, {due})"
+        values = {name: value(name) for name in (*_OWN, *_KIND.values()) if name in given}
+        if "schedule_id" in given:
+            values["overlap_key"] = value("schedule_id")
+        return values | {
             "run_at": due,
             "due_at": due,
             "created_at": dialect.now_sql,
             "state": f"'{SCHEDULED}'",
             "attempt": "0",
             "crashes": "0",
-            "claim_no": f"COALESCE({value('claim_no')}, 0)",
+            "claim_no": f"COALESCE({value('claim_no')}, 0)" if "claim_no" in given else "0",
         }
 
     def _documents(self) -> str:
@@ -100,7 +118,7 @@ class JobInsert:
     def all(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
         """Insert jobs that nothing can refuse."""
         for part in _parts(specs, NO_NUMBERS):
-            self._insert(connection, part, self._one, self._many)
+            self._insert(connection, part, new=False)
 
     def new(
         self,
@@ -116,10 +134,10 @@ class JobInsert:
 
     def _new_of(self, connection: Connection, part: _Part) -> list[str]:
         if self._db.dialect.update_returning:
-            return list(self._insert(connection, part, self._one_new, self._many_new).scalars())
+            return list(self._insert(connection, part, new=True).scalars())
         try:
             with connection.begin_nested():
-                self._insert(connection, part, self._one, self._many)
+                self._insert(connection, part, new=False)
         except IntegrityError:
             if len(part.rows) == 1:
                 return []
@@ -128,9 +146,7 @@ class JobInsert:
             return [id for one in alone for id in self._new_of(connection, one)]
         return [row["id"] for row in part.rows]
 
-    def _insert(
-        self, connection: Connection, part: _Part, one: PlainStatement, many: PlainStatement
-    ) -> CursorResult[Any]:
+    def _insert(self, connection: Connection, part: _Part, *, new: bool) -> CursorResult[Any]:
         """Insert a part; one job needs no documents, which cost the database more than the row."""
         dialect, rows, kinds = self._db.dialect, *part
         more: dict[str, Any] = {}
@@ -142,12 +158,12 @@ class JobInsert:
                     row["run_at"] = now + timedelta(seconds=row["delay"])
         if len(rows) > 1:
             documents = {"rows": dialect.dump(rows), "kinds": dialect.dump(kinds)}
-            return many.execute(connection, documents | more)
-        values = {**_NONE, **kinds[0], **rows[0], **more}
+            return self._many[new].execute(connection, documents | more)
+        values = kinds[0] | rows[0]
         for name in ("run_at", "fire_at"):
-            if values[name] is not None:
+            if name in values:
                 values[name] = dialect.moment(values[name])
-        return one.execute(connection, values)
+        return self._of_one(values, new=new).execute(connection, values | more)
 
 
 def _parts(specs: Sequence[JobSpec], numbers: Mapping[str, int]) -> Iterator[_Part]:
