@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, Text, func, literal, select, true
+from sqlalchemy import ARRAY, Text, bindparam, func, literal, select, true
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -62,11 +62,11 @@ class PromptClaims:
         """The statement in the driver's words, its parameters, and what reads its columns."""
         kept = self._kept.get(queues)
         if kept is None:
-            compiled = self.statement(queues).compile(dialect=dialect)
+            written_out = {"render_postcompile": True}
+            compiled = self.statement(queues).compile(dialect=dialect, compile_kwargs=written_out)
             types = (one.type.dialect_impl(dialect) for one in self._claims.claimed[True])
             reads = [one.result_processor(dialect, None) for one in types]
-            parameters = compiled.construct_params({"claimant": None})
-            kept = self._kept[queues] = (compiled.string, dict(parameters), reads)
+            kept = self._kept[queues] = (compiled.string, dict(compiled.params), reads)
         return kept
 
     def statement(self, queues: Sequence[str]) -> ReturningUpdate[Any]:
@@ -74,8 +74,9 @@ class PromptClaims:
         c = self._db.tables.job.c
         # In their order, and no further than the first that has a job.
         pairs = [(priority, queue) for priority in PRIORITIES for queue in queues]
+        # Written out: the driver would take longer for two lists than the database for the rest.
         arrays = (
-            literal([pair[at] for pair in pairs], ARRAY(kind))
+            literal([pair[at] for pair in pairs], ARRAY(kind), literal_execute=True)
             for at, kind in enumerate((c.priority.type, Text()))
         )
         lanes = func.unnest(*arrays).table_valued("priority", "queue", name="lane").render_derived()
@@ -90,4 +91,5 @@ class PromptClaims:
         )
         picked = select(first.c.id).select_from(lanes.join(first, true())).limit(1)
         claiming = self._claims.claiming(picked, started=True)
-        return claiming.where(c.claim_no == 0, c.equal_key.is_(None))
+        new = claiming.where(c.claim_no == 0, c.equal_key.is_(None))
+        return new.values(owner=bindparam("claimant", None))  # who claims is told at each execution
