@@ -15,9 +15,9 @@ LONGEST_WAIT: Final = 0.2
 """How long (s) a claimed job may wait for a thread before it is given back. Twice what is buffered
 on purpose, so that an estimate which is a little off does not send jobs back and forth."""
 
-LARGEST_BUFFER: Final = 1000
-"""Claims waiting for a thread, at most. One claim of this size is far beyond where larger batches
-still pay, and it bounds what one transaction locks and what a crash leaves to be rescued."""
+LARGEST_BUFFER: Final = 2000
+"""Claims waiting for a thread, at most; a claim is half of that. Larger ones gain nothing, and it
+bounds what one transaction locks and what a crash leaves to be rescued."""
 
 FIRST_CLAIM: Final = 200
 """Claims, at most, where no thread has anything to do: they work while the next ones are claimed. A

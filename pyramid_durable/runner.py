@@ -142,7 +142,7 @@ class Runner:
         now: datetime | None = None,
         delete_completed: bool = False,
     ) -> Attempt:
-        started_at = claim.claimed_at + timedelta(seconds=waited)
+        started_at = claim.claimed_at + timedelta(0, waited)
         return Attempt(claim, started_at, now, delete_completed, self._telling.starting())
 
     def _go(self, attempt: Attempt, steps: Steps) -> Outcome | None:

@@ -161,9 +161,18 @@ class JSONSerializer(Serializer):
 
 
 _write_plain: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_read_plain: Final = json.JSONDecoder().decode
+_plain: Final = json.JSONDecoder()
 """What json.dumps and json.loads make for each call, or look for; every job goes through here.
 What encode returns has no circles: it would not have returned."""
+
+
+def _read_plain(text: str) -> Any:
+    """As json.loads, which first looks for blanks around it: we have written none."""
+    try:
+        value, end = _plain.raw_decode(text)
+    except ValueError:
+        end = -1
+    return value if end == len(text) else _plain.decode(text)
 
 
 class PickleSerializer(Serializer):

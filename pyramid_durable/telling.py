@@ -111,6 +111,8 @@ class Telling:
         What the outcome leaves to be written is told when ``written`` or ``given_back`` is called.
         ``deleted``: also a job without ``delete_after`` is gone when it has succeeded.
         """
+        if not (self._listeners.heard or self._started or self._cut_off):
+            return
         fence = (claim.id, claim.claim_no)
         has_started = self._has_started(fence)
         if not self._listeners.heard or outcome.state == RUNNING:

@@ -124,11 +124,16 @@ def test_the_size_is_counted_in_bytes() -> None:
 @pytest.mark.parametrize(
     "payload",
     ["", "7", "null", "[]", "[[]]", "[[],{},1]", "[{},[]]", '["ab",{}]', "{}", '{"a":1,"b":2}',
-     '[{"!":"tuple","v":[]},{"!":"set","v":[]}]', "not json", "[[1],{]", "\0"],
+     '[{"!":"tuple","v":[]},{"!":"set","v":[]}]', "not json", "[[1],{]", "[[],{}]]", "[[],{}] 1", "\0"],
 )  # fmt: skip
 def test_a_payload_that_is_no_call(payload: str) -> None:
     with pytest.raises(BrokenJob):
         plain.load_call(payload)
+
+
+@pytest.mark.parametrize("payload", [" [[1],{}]", "[[1],{}]\n", " [ [1] , {} ] "])
+def test_blanks_around_a_payload_are_no_matter(payload: str) -> None:
+    assert plain.load_call(payload) == ((1,), {})
 
 
 @pytest.mark.parametrize("serializer", [plain, pickled])
