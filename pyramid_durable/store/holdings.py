@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from ..records import SCHEDULED, Claim
 from .database import Database
@@ -24,12 +25,11 @@ class Holdings:
 
     def mark_started(self, connection: Connection, claims: Iterable[Claim]) -> int:
         """Note that claimed jobs have started, or are about to; returns how many are still ours."""
-        c = self._job.c
-        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
-        ours = (tuple_(c.id, c.claim_no, c.owner).in_(fences), c.started_at.is_(None))
-        # One that is locked is about to end: the heartbeat must not wait for it.
-        free = select(c.id).where(*ours).with_for_update(skip_locked=True)
-        ids = connection.execute(free).scalars().all()
+        c, ids = self._job.c, list[str]()
+        for ours in self._rows_of((claim.id, claim.claim_no, claim.owner) for claim in claims):
+            # One that is locked is about to end: the heartbeat must not wait for it.
+            free = select(c.id).where(*ours, c.started_at.is_(None))
+            ids += connection.execute(free.with_for_update(skip_locked=True)).scalars()
         if ids:
             now = self._db.dialect.now()
             connection.execute(update(self._job).where(c.id.in_(ids)).values(started_at=now))
@@ -48,17 +48,29 @@ class Holdings:
         They are due again when they were first, so that they keep their place, or after ``delay``
         seconds, or at ``due_at``; it costs them no attempt.
         """
-        c = self._job.c
-        fences = [(claim.id, claim.claim_no, claim.owner) for claim in claims]
-        statement = (
-            update(self._job)
-            .where(tuple_(c.id, c.claim_no, c.owner).in_(fences))
-            .values(self._free(due_at or (self._db.soon(delay) if delay else c.run_at)))
-        )
-        return connection.execute(statement).rowcount
+        fences = ((claim.id, claim.claim_no, claim.owner) for claim in claims)
+        again = due_at or (self._db.soon(delay) if delay else self._job.c.run_at)
+        return self._release(connection, fences, again)
 
-    def _free(self, due_at: Any) -> dict[str, Any]:
-        return {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}
+    def _release(
+        self, connection: Connection, fences: Iterable[tuple[str, int, str]], due_at: Any
+    ) -> int:
+        free = {"state": SCHEDULED, "owner": None, "started_at": None, "due_at": due_at}
+        updates = (update(self._job).where(*ours).values(free) for ours in self._rows_of(fences))
+        return sum(connection.execute(statement).rowcount for statement in updates)
+
+    def _rows_of(
+        self, fences: Iterable[tuple[str, int, str]]
+    ) -> Iterator[tuple[ColumnElement[bool], ...]]:
+        """What holds for the rows of these claims, for those together whose fence is the same.
+
+        A database would try a list of (id, number, owner) one by one, in the plan and in each row.
+        """
+        alike: dict[tuple[int, str], list[str]] = defaultdict(list)
+        for id, number, owner in fences:
+            alike[number, owner].append(id)
+        for (number, owner), ids in alike.items():
+            yield self._job.c.id.in_(ids), *fence(self._job, number, owner)
 
     def owned(self, connection: Connection, owner: str) -> set[tuple[str, int]]:
         """Return what a daemon has claimed and not ended, as (id, claim_no)."""
@@ -71,13 +83,8 @@ class Holdings:
         self, connection: Connection, owner: str, fences: Collection[tuple[str, int]]
     ) -> int:
         """Give back claims of ``owner`` that are known by (id, claim_no) only; returns how many."""
-        c = self._job.c
-        statement = (
-            update(self._job)
-            .where(tuple_(c.id, c.claim_no).in_(list(fences)), c.owner == owner)
-            .values(self._free(c.run_at))
-        )
-        return connection.execute(statement).rowcount
+        ours = ((id, number, owner) for id, number in fences)
+        return self._release(connection, ours, self._job.c.run_at)
 
     def save_userdata(self, connection: Connection, claim: Claim, userdata: str) -> bool:
         """Keep a running job's userdata; False when the claim is another daemon's by now.

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from pyramid_durable.exceptions import DuplicateJob
 from pyramid_durable.records import Progress
-from pyramid_durable.store import Store
+from pyramid_durable.store import LOOKING, Store
 
 from .acting import UTC, Make, add, claim, complete, ended, every, interval, stored
 from .conftest import register
@@ -141,7 +141,7 @@ def test_future_jobs_other_queues_and_paused_queues_are_left_alone(
 
 def test_a_claim_that_only_looks_so_far_keeps_no_writer_out(store: Store, spec: Make) -> None:
     add(store, spec(id="first"))
-    with store.begin(looks_first=True) as connection:
+    with store.begin(LOOKING) as connection:
         look = store.looks.look(connection, ["default"])
         add(store, spec(id="second"))
         claims = store.claims.take(connection, "a", look, 10)
@@ -232,6 +232,23 @@ def test_a_write_without_the_fence_changes_nothing(store: Store, spec: Make) -> 
     assert complete(store, ended(one, delete=True)) == {(one.id, 1)}
     with store.read() as connection:
         assert store.jobs.get(connection, one.id) is None
+
+
+def test_claims_of_different_numbers_are_released_together(store: Store, spec: Make) -> None:
+    add(store, spec())
+    (first,) = claim(store)
+    with store.begin() as connection:
+        store.holdings.release(connection, [first])
+    add(store, spec(), spec())
+    with store.begin(LOOKING) as connection:
+        look = store.looks.look(connection, ["default"])
+        claims = store.claims.take(connection, "a", look, 3, starting=0)
+    assert sorted(one.claim_no for one in claims) == [1, 1, 2]
+    with store.begin() as connection:
+        # The first claim's number is not the job's any more; neither is another's owner.
+        strange = claims[2]._replace(owner="somebody")
+        assert store.holdings.release(connection, [first, claims[0], claims[1], strange]) == 2
+        assert store.holdings.mark_started(connection, [first, *claims]) == 1
 
 
 def test_released_jobs_are_due_again_and_lost_no_attempt(store: Store, spec: Make) -> None:
