@@ -17,7 +17,7 @@ requires = [
     "plaster>=1.0",
     "pyramid>=2.0",
     "SQLAlchemy>=2.0",
-    "transaction>=3.0",
+    "transaction>=3.0,<6",
     # Time zones by name, on machines and images that have no zone database of their own.
     "tzdata",
     "tzlocal>=5.0",

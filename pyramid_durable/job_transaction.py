@@ -88,7 +88,7 @@ class JobTransactionManager(TransactionManager):
 
     def open(self) -> None:
         """Begin a transaction, as ``begin`` does, without making it yet."""
-        self._opened = True
+        self._opened = self._txn is None
 
     @property
     def is_untouched(self) -> bool:
@@ -104,9 +104,8 @@ class JobTransactionManager(TransactionManager):
         if self._opened:
             # Two threads of the job may be the first to ask; and what hears of a new one asks.
             with self._lock:
-                if self.is_untouched and self._txn is None:
+                if self.is_untouched:
                     self._make()
-                self._opened = False
         txn = self._txn
         if txn is None:
             raise NoTransaction
@@ -114,6 +113,8 @@ class JobTransactionManager(TransactionManager):
 
     def _make(self) -> JobTransaction:
         txn = self._txn = JobTransaction(self._synchs, self)
+        # Before anybody is told, who may ask for it, end it, or fail.
+        self._opened = False
         if self._synchs:
             self._synchs.map(lambda synch: synch.newTransaction(txn))
         return txn

@@ -66,7 +66,9 @@ class PromptClaims:
             compiled = self.statement(queues).compile(dialect=dialect, compile_kwargs=written_out)
             types = (one.type.dialect_impl(dialect) for one in self._claims.claimed[True])
             reads = [one.result_processor(dialect, None) for one in types]
-            kept = self._kept[queues] = (compiled.string, dict(compiled.params), reads)
+            # Who claims has to be told at each execution; without it the driver refuses.
+            parameters = {name: one for name, one in compiled.params.items() if name != "claimant"}
+            kept = self._kept[queues] = (compiled.string, parameters, reads)
         return kept
 
     def statement(self, queues: Sequence[str]) -> ReturningUpdate[Any]:
@@ -92,4 +94,4 @@ class PromptClaims:
         picked = select(first.c.id).select_from(lanes.join(first, true())).limit(1)
         claiming = self._claims.claiming(picked, started=True)
         new = claiming.where(c.claim_no == 0, c.equal_key.is_(None))
-        return new.values(owner=bindparam("claimant", None))  # who claims is told at each execution
+        return new.values(owner=bindparam("claimant", None))

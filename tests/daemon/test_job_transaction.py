@@ -109,6 +109,32 @@ def test_a_synchronizer_may_ask_for_the_transaction_it_hears_of(manager):
     assert found == [(txn, txn)]
 
 
+def test_a_synchronizer_that_fails_leaves_a_transaction_that_can_be_ended(manager):
+    class Failing(Synch):
+        def newTransaction(self, txn):  # noqa: N802
+            super().newTransaction(txn)
+            raise ValueError("not with me")
+
+    synch = Failing()
+    manager.commit()
+    manager.registerSynch(synch)
+    manager.open()
+    with pytest.raises(ValueError, match="not with me"):
+        manager.get()
+    assert not manager.is_untouched
+    manager.abort()
+    assert synch.heard == ["new", "before", "after"]
+    with pytest.raises(NoTransaction):
+        manager.get()
+
+
+def test_opening_one_that_has_begun_changes_nothing(manager):
+    txn = manager.get()
+    manager.open()
+    assert manager.get() is txn
+    assert not manager.is_untouched
+
+
 def test_it_has_what_the_librarys_own_manager_has(manager):
     assert vars(manager).keys() >= vars(transaction.TransactionManager(explicit=True)).keys()
 
