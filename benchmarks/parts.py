@@ -15,6 +15,7 @@ from webtest import TestApp
 from pyramid_durable.endings import ending_of
 from pyramid_durable.records import Claim
 from pyramid_durable.runner import Runner
+from pyramid_durable.store import LOOKING
 from pyramid_durable.telling import Telling
 
 from . import measures
@@ -68,7 +69,7 @@ def measure(made: Stand, times: int) -> list[Part]:
     runner = Runner(made.app.registry, Telling(scheduler.listeners))
 
     def claim() -> None:
-        with store.begin(looks_first=True) as connection:
+        with store.begin(LOOKING) as connection:
             look = store.looks.look(connection, ["default"])
             claims.append(store.claims.take(connection, OWNER, look, BATCH, starting=0))
 

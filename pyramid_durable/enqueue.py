@@ -17,7 +17,7 @@ from zope.sqlalchemy.datamanager import STATUS_READONLY
 from .exceptions import StoreUnavailable
 from .joining import Announcement, News, SessionAnnouncement, StoreSessionManager, Tell
 from .sessions import bind_of, session_of, zope_listener
-from .store import Store
+from .store import ALONE, WRITING, Store
 from .store.outages import is_outage
 
 Made = TypeVar("Made")
@@ -70,7 +70,7 @@ class Enlister(Generic[Made]):
                 yield self._outbox(store, connection, news)
             self._tell_after(txn, news)
         else:
-            with store.begin(alone=alone) as connection:
+            with store.begin(ALONE if alone else WRITING) as connection:
                 yield self._outbox(store, connection, news)
             if news:
                 self._tell(news)

@@ -17,6 +17,7 @@ from .policies import SUSPECT_CRASHES
 from .promptness import Promptness
 from .records import SCHEDULED, Claim
 from .runs import Run, View, view_of_job, view_of_schedule
+from .store import LOOKING
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class DurableJobStore(BaseJobStore):
     def _look_and_take(self, room: int) -> Sequence[Claim]:
         claims: Sequence[Claim] = ()
         aside: list[Claim] = []
-        with self._store.begin(looks_first=True) as connection:
+        with self._store.begin(LOOKING) as connection:
             look = self._store.looks.look(connection, self._queues)
             if not look.idle:
                 claims = self._take(connection, look, room, aside)

@@ -16,8 +16,8 @@ LONGEST_WAIT: Final = 0.2
 on purpose, so that an estimate which is a little off does not send jobs back and forth."""
 
 LARGEST_BUFFER: Final = 2000
-"""Claims waiting for a thread, at most; a claim is half of that. Larger ones gain nothing, and it
-bounds what one transaction locks and what a crash leaves to be rescued."""
+"""Claims waiting for a thread, at most; one claim brings no more than that and one for each idle thread.
+Larger ones gain nothing, and it bounds what one transaction locks and what a crash leaves."""
 
 FIRST_CLAIM: Final = 200
 """Claims, at most, where no thread has anything to do: they work while the next ones are claimed. A

@@ -7,6 +7,7 @@ from .claims import Claims
 from .completions import Completions
 from .daemons import DaemonInfo, Daemons, Rescued
 from .database import Database
+from .dialects import ALONE, LOOKING, SWEEPING, WRITING
 from .generations import Generations, Standing
 from .holdings import Holdings
 from .job_changes import JobChanges
@@ -62,4 +63,14 @@ class Store(Database):
         ensure_schema(self, create=create)
 
 
-__all__ = ["DaemonInfo", "Look", "Rescued", "Standing", "Store"]
+__all__ = [
+    "ALONE",
+    "LOOKING",
+    "SWEEPING",
+    "WRITING",
+    "DaemonInfo",
+    "Look",
+    "Rescued",
+    "Standing",
+    "Store",
+]

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..exceptions import InvalidSetting, StoreUnavailable
 from ..times import utcnow
-from .dialects import BEGINS, LOOKING, READING, SWEEPING, WRITING, StoreDialect, dialect_for
+from .dialects import ALONE, BEGINS, READING, WRITING, StoreDialect, dialect_for
 from .lone import LoneConnection
 from .outages import is_outage
 from .schema import make_tables
@@ -82,25 +82,21 @@ class Database:
         return f"{self.url.drivername}:///{Path(file).absolute()}"
 
     @contextmanager
-    def begin(
-        self, *, alone: bool = False, looks_first: bool = False, sweeps: bool = False
-    ) -> Iterator[Connection]:
+    def begin(self, purpose: str = WRITING) -> Iterator[Connection]:
         """A connection in a write transaction; commits at the end, rolls back on an error.
 
-        ``alone``: all that comes is one PlainStatement without a result, which the database may
-        commit without being told, as in ``alone()``. With ``looks_first`` it keeps no writer out before the
-        dialect's ``begin_writing``. One that ``sweeps`` asks about whole tables, and is planned as the
-        database likes; others are kept to the indexes.
+        ``purpose``: WRITING, ALONE, LOOKING or SWEEPING, which say how it begins.
 
         Raises StoreUnavailable when the database cannot be reached.
         """
-        if alone and self.dialect.commits_alone:
+        if purpose == ALONE and self.dialect.commits_alone:
             with self.alone() as lone:
                 yield cast("Connection", lone)
             return
+        if purpose == ALONE:
+            purpose = WRITING
         with self._wrapping(), self.engine.connect() as connection:
-            begins = LOOKING if looks_first else SWEEPING if sweeps else WRITING
-            connection.execution_options(**{BEGINS: begins})
+            connection.execution_options(**{BEGINS: purpose})
             with connection.begin():
                 yield connection
 

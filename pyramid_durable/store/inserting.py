@@ -76,7 +76,7 @@ class JobInsert:
 
     def _of_one(self, given: Collection[str], *, new: bool) -> PlainStatement:
         """The INSERT of a job that has these columns. Most jobs have few of them, and to tell the
-        database of the others that they are empty would take half of the time."""
+        database of the others that they are empty would take the driver as long again."""
         key = tuple(given)
         kept = self._one[new].get(key)
         if kept is None:

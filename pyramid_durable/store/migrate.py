@@ -9,6 +9,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 from ..exceptions import SchemaMismatch
 from .database import STORE_ID, Database
+from .dialects import SWEEPING
 from .schema import split_prefix
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def migrate(database: Database) -> None:
     from alembic.config import Config
 
     lock = f"{database.prefix}migrate"
-    with database.begin(sweeps=True) as connection, database.dialect.schema_lock(connection, lock):
+    with database.begin(SWEEPING) as connection, database.dialect.schema_lock(connection, lock):
         schema, prefix = split_prefix(database.prefix)
         config = Config()
         config.set_main_option("script_location", "pyramid_durable:migrations")

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, Select, Table, and_, delete, exists, 
 
 from ..records import BROKEN, ENDED, EXPIRED
 from .database import Database
+from .dialects import SWEEPING
 
 BATCH: Final = 500
 """Rows in one transaction: a few milliseconds, in which SQLite lets nobody else write."""
@@ -163,7 +164,7 @@ class Retention:
         unheld = select(holder.c.name).where(holder.c.succeeded_at.is_(None), ~owned)
         number = 0
         while True:
-            with self._db.begin(sweeps=True) as connection:
+            with self._db.begin(SWEEPING) as connection:
                 found = connection.execute(unheld.limit(BATCH)).scalars().all()
                 # Locked first and asked again: a key may just be taken by a job that no question
                 # from before its commit can see.
@@ -182,7 +183,7 @@ class Retention:
         question = select(table.c.job_id).where(~owned).limit(BATCH)
         number = 0
         while True:
-            with self._db.begin(sweeps=True) as connection:
+            with self._db.begin(SWEEPING) as connection:
                 ids = connection.execute(question).scalars().all()
                 if ids:
                     connection.execute(delete(table).where(table.c.job_id.in_(ids)))

@@ -134,7 +134,7 @@ class FakeStore:
         self.daemons = self.jobs = self.job_changes = self
 
     @contextlib.contextmanager
-    def begin(self, *, looks_first=False):
+    def begin(self, purpose=None):
         if self.away:
             raise StoreUnavailable("the store is away")
         yield "connection"

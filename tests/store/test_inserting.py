@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from pyramid_durable.behaviors import KEY_OPTION
 from pyramid_durable.exceptions import DuplicateJob
 from pyramid_durable.records import JobSpec
-from pyramid_durable.store import Store
+from pyramid_durable.store import ALONE, Store
 from pyramid_durable.store.inserting import MOST_KINDS
 
 from .acting import Make, add
@@ -86,7 +86,7 @@ def test_one_that_is_refused_takes_back_all_parts(store: Store, spec: Make) -> N
 
 def test_a_job_alone_is_there_without_a_commit(store: Store, spec: Make) -> None:
     job = spec()
-    with store.begin(alone=True) as connection:
+    with store.begin(ALONE) as connection:
         store.jobs.add(connection, [job])
     assert set(rows(store)) == {job.id}
     with store.begin() as connection:
@@ -96,7 +96,7 @@ def test_a_job_alone_is_there_without_a_commit(store: Store, spec: Make) -> None
 def test_a_job_alone_that_fails_leaves_connections_as_they_were(store: Store, spec: Make) -> None:
     job = spec()
     add(store, job)
-    with pytest.raises(IntegrityError), store.begin(alone=True) as connection:
+    with pytest.raises(IntegrityError), store.begin(ALONE) as connection:
         store.jobs.add(connection, [job])
     other = spec()
     with pytest.raises(ZeroDivisionError), store.begin() as connection:

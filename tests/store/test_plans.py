@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from pyramid_durable.records import Claim, Completion, JobSpec
-from pyramid_durable.store import Store
+from pyramid_durable.store import LOOKING, SWEEPING, WRITING, Store
 from pyramid_durable.store.retention import BATCH as REMOVED_AT_A_TIME
 from pyramid_durable.store.retention import PURGED
 from tests.services import service_url
@@ -235,7 +235,7 @@ def test_what_is_left_beside_jobs_that_are_gone_is_found_by_index_probes(
         for statement, parameters in questions:
             connection.exec_driver_sql(statement, parameters)
 
-    check_plans(store, ask, pages=10 * PAGES_A_JOB, begin=partial(store.begin, sweeps=True))
+    check_plans(store, ask, pages=10 * PAGES_A_JOB, begin=partial(store.begin, SWEEPING))
 
 
 def take_many(store: Store, spec: Callable[..., JobSpec], owner: str) -> list[Claim]:
@@ -307,8 +307,8 @@ def walked(store: Store, spec: Callable[..., JobSpec], number: int) -> tuple[int
     sums = [0, 0]
 
     @contextmanager
-    def counted(**options: Any) -> Iterator[Any]:
-        with store.begin(**options) as connection:
+    def counted(purpose: str = WRITING) -> Iterator[Any]:
+        with store.begin(purpose) as connection:
             before = connection.execute(figures, table).one()
             yield connection
             after = connection.execute(figures, table).one()
@@ -316,7 +316,7 @@ def walked(store: Store, spec: Callable[..., JobSpec], number: int) -> tuple[int
 
     with store.begin() as connection:
         store.jobs.add(connection, [spec() for _ in range(number)])
-    with counted(looks_first=True) as connection:
+    with counted(LOOKING) as connection:
         look = store.looks.look(connection, ["default"])
         claims = store.claims.take(connection, "walker", look, number, starting=number)
     assert len(claims) == number

@@ -15,7 +15,7 @@ from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
 from pyramid_durable.exceptions import InvalidSetting, StoreUnavailable
-from pyramid_durable.store import Store, patience
+from pyramid_durable.store import ALONE, LOOKING, SWEEPING, WRITING, Store, patience
 from tests.concurrent.proxy import Proxy
 from tests.processes.deployment import database
 from tests.services import service_url
@@ -48,19 +48,19 @@ def _noting(execute: Any, asked: list[object]) -> Any:
     return noting
 
 
-def ask(store: Store, question: str = "SELECT 1", *, alone: bool = False) -> None:
-    with store.begin(alone=alone) as connection:
+def ask(store: Store, question: str = "SELECT 1", purpose: str = WRITING) -> None:
+    with store.begin(purpose) as connection:
         connection.exec_driver_sql(question, {})
 
 
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("purpose", [WRITING, ALONE])
 @pytest.mark.parametrize(("kind", "timeout"), [("postgresql", "0.5"), ("mariadb", "1")])
 def test_a_peer_that_says_nothing_is_an_outage_within_the_timeout(
-    kind: str, timeout: str, alone: bool
+    kind: str, timeout: str, purpose: str
 ) -> None:
     with behind_a_proxy(kind, timeout) as (store, proxy):
         ask(store)
-        with pytest.raises(StoreUnavailable), store.begin(alone=alone) as connection:
+        with pytest.raises(StoreUnavailable), store.begin(purpose) as connection:
             proxy.swallow()
             began = time.monotonic()
             connection.exec_driver_sql("SELECT 2", {})
@@ -108,9 +108,9 @@ def test_a_timeout_that_is_none_is_said(given: str) -> None:
         store.engine  # noqa: B018 - made at its first use
 
 
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("purpose", [WRITING, ALONE])
 def test_connections_to_a_server_that_has_become_a_standby_are_dropped(
-    tmp_path: Path, alone: bool
+    tmp_path: Path, purpose: str
 ) -> None:
     """They answer well, so nothing else would ever end them."""
     with database("postgresql", tmp_path) as url:
@@ -122,7 +122,7 @@ def test_connections_to_a_server_that_has_become_a_standby_are_dropped(
                 connection.commit()
         write = "INSERT INTO written VALUES (1)"
         with pytest.raises(StoreUnavailable, match="read-only"):
-            ask(store, write, alone=alone)
+            ask(store, write, purpose)
         # Both are gone, and what the URL leads to takes writes.
         with store.begin():
             ask(store, write)
@@ -136,7 +136,7 @@ def test_a_connection_that_was_closed_just_now_is_not_used() -> None:
         pid = connection.execute(who).scalar_one()
     with other.begin() as connection:
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-    ask(store, alone=True)
+    ask(store, purpose=ALONE)
     with store.begin() as connection:
         assert connection.execute(who).scalar_one() != pid
     store.dispose()
@@ -160,9 +160,9 @@ def test_a_connection_is_asked_whether_it_is_there_only_after_a_pause(
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-@pytest.mark.parametrize("looks_first", [False, True])
+@pytest.mark.parametrize("purpose", [WRITING, LOOKING])
 def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
-    driver: str, looks_first: bool
+    driver: str, purpose: str
 ) -> None:
     prefers = {"options": "-c default_transaction_isolation=serializable"}
     url = make_url(service_url("postgresql")).set(drivername=f"postgresql+{driver}")
@@ -176,10 +176,10 @@ def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
     question = text(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
     try:
         for _ in range(2):
-            with store.begin(looks_first=looks_first) as connection:
+            with store.begin(purpose) as connection:
                 found = connection.execute(question).one()
             assert found == ("read committed", "off", "10s", "off")
-            with store.begin(sweeps=True) as connection:
+            with store.begin(SWEEPING) as connection:
                 assert connection.execute(question).one() == ("read committed", "on", "10s", "on")
                 # A migration may compute for as long as it likes.
                 with store.dialect.schema_lock(connection, "settings"):

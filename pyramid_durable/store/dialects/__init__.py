@@ -5,12 +5,13 @@ from __future__ import annotations
 from sqlalchemy.engine import URL
 
 from ...exceptions import InvalidSetting
-from .base import BEGINS, LOOKING, READING, SWEEPING, WRITING, StoreDialect
+from .base import ALONE, BEGINS, LOOKING, READING, SWEEPING, WRITING, StoreDialect
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
 
 __all__ = [
+    "ALONE",
     "BEGINS",
     "LOOKING",
     "READING",

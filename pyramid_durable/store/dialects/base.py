@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import (
     Column,
@@ -28,9 +28,21 @@ BEGINS = "durable_begins"
 """The option of a connection of ours that tells what its transaction is for, from the following; a
 session that begins by itself has none."""
 
-READING, LOOKING, WRITING, SWEEPING = "reading", "looking", "writing", "sweeping"
-"""Each statement stands alone; a look that may turn writer; writing; writing, by questions that go
-over whole tables."""
+READING: Final = "reading"
+"""Each statement stands alone."""
+
+WRITING: Final = "writing"
+"""Most of them: kept to the indexes, and planned for the tables as they are now."""
+
+ALONE: Final = "alone"
+"""Writing, by one PlainStatement without a result, which a database that ``commits_alone`` commits
+without being told."""
+
+LOOKING: Final = "looking"
+"""A look that may turn writer: it keeps no writer out before the dialect's ``begin_writing``."""
+
+SWEEPING: Final = "sweeping"
+"""Writing, by questions that go over whole tables, planned as the database likes."""
 
 
 class StoreDialect:
