@@ -8,6 +8,7 @@ from statistics import median, quantiles
 
 from sqlalchemy import select
 
+from pyramid_durable.store import LOOKING
 from pyramid_durable.times import utcnow
 
 from .. import measures
@@ -114,9 +115,8 @@ def claim(made: Stand, limit: int) -> float:
     """Look and claim as a daemon does, and give back what was claimed; the first two in seconds."""
     store = made.scheduler.store
     start = time.perf_counter()
-    with store.read() as connection:
+    with store.begin(LOOKING) as connection:
         look = store.looks.look(connection, [work.QUEUE])
-    with store.begin() as connection:
         found = store.claims.take(connection, "nobody", look, limit)
     taken = time.perf_counter() - start
     assert len(found) == limit, len(found)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from pyramid_durable.pacing import LARGEST_BUFFER
+from pyramid_durable.pacing import Pace, buffer_size
 
 from ..stand import Stand
 from . import ledger, watching, work
@@ -112,9 +112,11 @@ def _judge(result: Result, samples: dict[str, list[float]], daemons: int) -> Non
         }
     )
     result.at_most("what stats told off by", HONEST, max(samples["off"]), " s")
+    # What waits in a daemon, as much again that has run and is being written, and what runs.
+    buffered = buffer_size(Pace(seconds=JOB), moving=THREADS)
     result.at_most(
         "jobs claimed whose start is not noted,",
-        LARGEST_BUFFER * daemons,
+        daemons * (2 * buffered + THREADS),
         max(samples["unstarted"]),
     )
     result.at_most("rise of the memory", 10, (size.end / size.start - 1) * 100, " %")
