@@ -202,10 +202,10 @@ def test_an_outage_of_the_store_is_waited_out(started, monkeypatch, caplog):
     away = threading.Event()
     whole = store.begin, store.read
 
-    def begin(**how):
+    def begin(*purpose):
         if away.is_set():
             raise StoreUnavailable("gone for a moment")
-        return whole[0](**how)
+        return whole[0](*purpose)
 
     def read():
         if away.is_set():

@@ -160,9 +160,11 @@ def test_a_connection_is_asked_whether_it_is_there_only_after_a_pause(
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-@pytest.mark.parametrize("purpose", [WRITING, LOOKING])
+@pytest.mark.parametrize(
+    ("purpose", "plans"), [(WRITING, "force_custom_plan"), (LOOKING, "force_generic_plan")]
+)
 def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
-    driver: str, purpose: str
+    driver: str, purpose: str, plans: str
 ) -> None:
     prefers = {"options": "-c default_transaction_isolation=serializable"}
     url = make_url(service_url("postgresql")).set(drivername=f"postgresql+{driver}")
@@ -172,23 +174,37 @@ def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
         "enable_seqscan",
         "idle_in_transaction_session_timeout",
         "jit",
+        "plan_cache_mode",
     )
     question = text(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
     try:
         for _ in range(2):
             with store.begin(purpose) as connection:
                 found = connection.execute(question).one()
-            assert found == ("read committed", "off", "10s", "off")
+            assert found == ("read committed", "off", "10s", "off", plans)
             with store.begin(SWEEPING) as connection:
-                assert connection.execute(question).one() == ("read committed", "on", "10s", "on")
+                found = connection.execute(question).one()
+                assert found == ("read committed", "on", "10s", "on", "auto")
                 # A migration may compute for as long as it likes.
                 with store.dialect.schema_lock(connection, "settings"):
                     assert connection.execute(question).one()[2] == "0"
             # What is read alone, and a session that an application has, are left as they are.
             with store.read() as connection:
-                assert connection.execute(question).one() == ("serializable", "on", "0", "on")
+                assert connection.execute(question).one() == (
+                    "serializable",
+                    "on",
+                    "0",
+                    "on",
+                    "auto",
+                )
             with store.engine.connect() as connection:
-                assert connection.execute(question).one() == ("serializable", "on", "0", "on")
+                assert connection.execute(question).one() == (
+                    "serializable",
+                    "on",
+                    "0",
+                    "on",
+                    "auto",
+                )
     finally:
         store.dispose()
 
