@@ -94,4 +94,5 @@ class PromptClaims:
         picked = select(first.c.id).select_from(lanes.join(first, true())).limit(1)
         claiming = self._claims.claiming(picked, started=True)
         new = claiming.where(c.claim_no == 0, c.equal_key.is_(None))
+        # With a value to compile it with, which is dropped: who claims is told at each execution.
         return new.values(owner=bindparam("claimant", None))

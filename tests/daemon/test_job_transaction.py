@@ -111,7 +111,7 @@ def test_a_synchronizer_may_ask_for_the_transaction_it_hears_of(manager):
 
 def test_a_synchronizer_that_fails_leaves_a_transaction_that_can_be_ended(manager):
     class Failing(Synch):
-        def newTransaction(self, txn):  # noqa: N802
+        def newTransaction(self, txn):  # noqa: N802 - the interface's word
             super().newTransaction(txn)
             raise ValueError("not with me")
 
@@ -161,7 +161,7 @@ class Resource:
         self.heard = []
         self.refuses = refuses
 
-    def sortKey(self):  # noqa: N802
+    def sortKey(self):  # noqa: N802 - the interface's word
         return "resource"
 
     def _hear(self, what):

@@ -177,6 +177,7 @@ def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
         "plan_cache_mode",
     )
     question = text(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+    as_it_was = ("serializable", "on", "0", "on", "auto")
     try:
         for _ in range(2):
             with store.begin(purpose) as connection:
@@ -190,21 +191,9 @@ def test_a_transaction_of_ours_has_its_settings_whatever_the_server_prefers(
                     assert connection.execute(question).one()[2] == "0"
             # What is read alone, and a session that an application has, are left as they are.
             with store.read() as connection:
-                assert connection.execute(question).one() == (
-                    "serializable",
-                    "on",
-                    "0",
-                    "on",
-                    "auto",
-                )
+                assert connection.execute(question).one() == as_it_was
             with store.engine.connect() as connection:
-                assert connection.execute(question).one() == (
-                    "serializable",
-                    "on",
-                    "0",
-                    "on",
-                    "auto",
-                )
+                assert connection.execute(question).one() == as_it_was
     finally:
         store.dispose()
 
