@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 from datetime import tzinfo
 
 from apscheduler.events import EVENT_JOB_REMOVED, JobEvent, SchedulerEvent
@@ -10,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from .executors import DurableThreadExecutor
 from .jobstore import DurableJobStore
+from .runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -17,9 +19,9 @@ log = logging.getLogger(__name__)
 class DurableScheduler(BackgroundScheduler):
     """A BackgroundScheduler over the durable job store.
 
-    A run leaves the job store as soon as it is handed on. The stock ``remove_job`` takes a lock
-    and writes a line at level INFO for each, and raises out of the loop's thread when the
-    scheduler is being stopped meanwhile.
+    Runs leave the job store as they are handed on. The stock ``remove_job`` takes a lock and writes
+    a line at level INFO, and raises out of the loop's thread when the scheduler is being stopped
+    meanwhile. What it says of a handful of runs, its listeners hear of each.
     """
 
     def __init__(
@@ -30,7 +32,6 @@ class DurableScheduler(BackgroundScheduler):
         timezone: tzinfo,
         poll_interval: float,
     ) -> None:
-        self._runs = jobstore
         self._poll_interval = poll_interval
         super().__init__(
             jobstores={"default": jobstore},
@@ -41,9 +42,9 @@ class DurableScheduler(BackgroundScheduler):
             daemon=True,
         )
 
-    def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
-        """Let go of a run that was handed on; anything else is the stock method's."""
-        if not self._runs.let_go(job_id):
+    def remove_job(self, job_id: str | Runs, jobstore: str | None = None) -> None:
+        """Let go of runs that were handed on; anything else is the stock method's."""
+        if not isinstance(job_id, Runs):
             super().remove_job(job_id, jobstore)
         elif self._listeners:
             self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, "default"))
@@ -58,5 +59,13 @@ class DurableScheduler(BackgroundScheduler):
         return None if seconds is None else min(seconds, self._poll_interval)
 
     def _dispatch_event(self, event: SchedulerEvent) -> None:
-        if self._listeners:
+        if not self._listeners:
+            return
+        runs = getattr(event, "job_id", None)
+        if not isinstance(runs, Runs):
             super()._dispatch_event(event)
+            return
+        for run in runs:
+            one = copy(event)
+            one.job_id = run.id
+            super()._dispatch_event(one)

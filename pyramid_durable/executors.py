@@ -27,7 +27,7 @@ from .pacing import (
 )
 from .policies import SUSPECT_CRASHES
 from .records import Claim
-from .runs import Run
+from .runs import Handful, Run
 
 log = logging.getLogger(__name__)
 
@@ -80,19 +80,20 @@ class DurableThreadExecutor(BaseExecutor):
         self.close()
         self._crew.stop(wait=wait)
 
-    def submit_job(self, job: Run, run_times: list[datetime]) -> None:
-        """Take a run; how many a schedule may have is counted in the store, so not here."""
+    def submit_job(self, job: Handful, run_times: list[datetime]) -> None:
+        """Take runs; how many a schedule may have is counted in the store, so not here."""
         self._do_submit_job(job, run_times)
 
-    def _do_submit_job(self, job: Run, run_times: list[datetime]) -> None:
-        if job.claim.crashes >= SUSPECT_CRASHES:
-            self._alone = job
+    def _do_submit_job(self, job: Handful, run_times: list[datetime]) -> None:
+        runs = job.id
+        if runs[0].claim.crashes >= SUSPECT_CRASHES:
+            self._alone = runs[0]  # it was claimed alone
         if self._closed:
-            self._withdrawn.append(job)
+            self._withdrawn.extend(runs)
             return
-        self._waiting.append(job)
-        if len(self._waiting) <= 1:
-            # Behind others it is seen by whoever takes the one before it.
+        self._waiting.extend(runs)
+        if len(self._waiting) <= len(runs):
+            # Behind others they are seen by whoever takes the one before them.
             self._crew.call()
 
     # What the job store asks, from the loop's thread.
@@ -282,6 +283,6 @@ class DurableThreadExecutor(BaseExecutor):
             return ()
         code = EVENT_JOB_EXECUTED if outcome.error is None else EVENT_JOB_ERROR
         event = JobExecutionEvent(
-            code, run.id, self._alias, run.next_run_time, outcome.result, outcome.error
+            code, run.id, self._alias, run.due_at, outcome.result, outcome.error
         )
         return (event,)

@@ -16,7 +16,7 @@ from .pacing import HEAD_START, HUSH, HUSH_LOOK, LONGEST_WAIT, Takes
 from .policies import SUSPECT_CRASHES
 from .promptness import Promptness
 from .records import SCHEDULED, Claim
-from .runs import Run, View, view_of_job, view_of_schedule
+from .runs import Handful, Run, Runs, View, view_of_job, view_of_schedule
 from .store import LOOKING
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,10 @@ LARGEST_VIEW: Final = 1000
 class DurableJobStore(BaseJobStore):
     """The job store of the daemon's APScheduler instance, over a Store.
 
-    ``get_due_jobs`` claims as many jobs as the executor can soon start; what it returns are runs
-    with ids of their own, which APScheduler hands to the executor and then removes from here.
-    What its loop calls never raises, since an exception there ends APScheduler's thread. For
-    people it is there to be read; changes go through ``registry.scheduler``.
+    ``get_due_jobs`` claims as many jobs as the executor can soon start; what it returns are their
+    runs, by the handful, which APScheduler hands to the executor. What its loop calls never raises,
+    since an exception there ends APScheduler's thread. For people it is there to be read; changes
+    go through ``registry.scheduler``.
 
     ``owner`` gives the incarnation to claim for, ``held`` tells whether its lease is held,
     ``claimed`` is told what was claimed, before anybody has it, and also what was given back at once.
@@ -58,7 +58,6 @@ class DurableJobStore(BaseJobStore):
         self._poll_interval = poll_interval
         self._claimed = claimed
         self._clock = clock
-        self._handed_out: set[str] = set()
         self._wake_at: datetime | None = None
         self._closed = False
         self._hush_until = float("-inf")
@@ -67,43 +66,36 @@ class DurableJobStore(BaseJobStore):
 
     # What APScheduler's loop calls.
 
-    def get_due_jobs(self, now: datetime) -> list[Run]:
+    def get_due_jobs(self, now: datetime) -> list[Handful]:
+        """Claim what is due, within the executor's room; one job for all of it."""
+        if runs := self.take(now):
+            return [Handful(runs, now)]
+        return []
+
+    def take(self, now: datetime) -> Runs:
         """Claim what is due, within the executor's room."""
         if self._closed:
             self._wake_in(None)
-            return []
+            return Runs()
         try:
-            runs = self._claim(now)
+            claims = self._claim(now)
         except StoreUnavailable as error:
             self._complain(f"waiting for the store: {error}", "store_away")
             self._wake_in(self._poll_interval)
-            return []
+            return Runs()
         except Exception as error:  # noqa: BLE001 - it would end APScheduler's thread
             self._complain(f"claiming failed: {error!r}", "claim_failed", with_traceback=True)
             self._wake_in(self._poll_interval)
-            return []
-        if runs is None:
-            return []
+            return Runs()
+        if claims is None:
+            return Runs()
         self._recovered()
-        self._handed_out.update(run.id for run in runs)
-        return runs
+        taken_at = self._clock()
+        return Runs([Run(claim, now, taken_at) for claim in claims])
 
     def get_next_run_time(self) -> datetime | None:
         """When to look again, unless something wakes the scheduler before."""
         return self._wake_at
-
-    def remove_job(self, job_id: str) -> None:
-        """Take note that a run was handed on. Raises DurableError for everything else."""
-        if not self.let_go(job_id):
-            _refuse(f"removing {job_id!r}", "remove_job(id) or cancel_job(id)")
-
-    def let_go(self, run_id: str) -> bool:
-        """Forget a run that was handed out; False where it was not."""
-        try:
-            self._handed_out.remove(run_id)
-        except KeyError:
-            return False
-        return True
 
     # What the daemon calls.
 
@@ -131,7 +123,7 @@ class DurableJobStore(BaseJobStore):
             )
         return released
 
-    def _claim(self, now: datetime) -> list[Run] | None:
+    def _claim(self, now: datetime) -> Sequence[Claim] | None:
         """Claim what is due; None where the store was not asked."""
         self.give_back()
         if not self._held():
@@ -146,11 +138,8 @@ class DurableJobStore(BaseJobStore):
             self._wake_in(LONGEST_WAIT if self._executor.waiting else self._poll_interval)
             return None
         if self._promptness.is_wanted(idle=self._is_idle(now)) and self._store.prompt.possible:
-            claims = self._take_promptly()
-        else:
-            claims = self._look_and_take(room)
-        taken_at = self._clock()
-        return [Run(claim, now, taken_at) for claim in claims]
+            return self._take_promptly()
+        return self._look_and_take(room)
 
     def _is_idle(self, now: datetime) -> bool:
         """Whether a job could start at once, and none was expected by now."""
@@ -273,6 +262,10 @@ class DurableJobStore(BaseJobStore):
     def add_job(self, job: Job) -> NoReturn:
         """Refuse: raises DurableError naming the way."""
         _refuse(f"adding {job.name!r}", "add_async_job, add_date_job, add_interval_job, ...")
+
+    def remove_job(self, job_id: str) -> NoReturn:
+        """Refuse: raises DurableError naming the way."""
+        _refuse(f"removing {job_id!r}", "remove_job(id) or cancel_job(id)")
 
     def update_job(self, job: Job) -> NoReturn:
         """Refuse: raises DurableError naming the way."""

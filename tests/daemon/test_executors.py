@@ -7,7 +7,7 @@ from pyramid_durable.executors import DurableThreadExecutor
 from pyramid_durable.outcomes import Outcome
 from pyramid_durable.pacing import LONGEST_WAIT
 from pyramid_durable.records import FAILED, SUCCEEDED
-from pyramid_durable.runs import Run
+from pyramid_durable.runs import Handful, Run, Runs
 
 from .fakes import NOON, Clock, FakeScheduler, claim, eventually
 
@@ -38,8 +38,8 @@ class Bench:
         for id in ids:
             if slow:
                 self.gates[id] = threading.Event()
-            run = Run(claim(id, crashes=crashes), NOON, self.clock())
-            self.executor.submit_job(run, [NOON])
+            runs = Runs([Run(claim(id, crashes=crashes), NOON, self.clock())])
+            self.executor.submit_job(Handful(runs, NOON), [NOON])
 
     def finish(self, *ids):
         for id in ids:

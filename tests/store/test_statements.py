@@ -155,7 +155,7 @@ def test_many_jobs_are_claimed_and_completed_at_the_cost_of_one(
     with store.begin() as connection:
         store.jobs.add(connection, [spec() for _ in range(number)])
     with costing(f"claim {number}", database, store.engine):
-        claims = [run.claim for run in claiming(store).get_due_jobs(datetime.now(timezone.utc))]
+        claims = [run.claim for run in claiming(store).take(datetime.now(timezone.utc))]
     assert len(claims) == number
     with costing(f"complete {number}", database, store.engine), store.begin() as connection:
         accepted = store.completions.write(connection, [end(claim) for claim in claims])
@@ -169,7 +169,7 @@ def test_ends_that_remove_rows_cost_the_same_for_many(
     register(store, "me")
     with store.begin() as connection:
         store.jobs.add(connection, [spec() for _ in range(number)])
-    claims = [run.claim for run in claiming(store).get_due_jobs(datetime.now(timezone.utc))]
+    claims = [run.claim for run in claiming(store).take(datetime.now(timezone.utc))]
     ends = [end(claim)._replace(delete=True) for claim in claims]
     with costing(f"remove {number}", database, store.engine), store.begin() as connection:
         accepted = store.completions.write(connection, ends)
@@ -207,7 +207,7 @@ def test_a_heartbeat_costs_the_same_beside_many_running_jobs(
 
 def test_an_idle_daemon_looks_with_one_statement(store: Store, database: str) -> None:
     with costing("poll, idle", database, store.engine):
-        assert claiming(store).get_due_jobs(datetime.now(timezone.utc)) == []
+        assert claiming(store).take(datetime.now(timezone.utc)) == ()
 
 
 @pytest.mark.parametrize(
