@@ -104,17 +104,13 @@ class Claim(NamedTuple):
     """
 
     id: str
-    owner: str
     claim_no: int
     func: str
     payload: str
     codec: str
-    queue: str
     name: str | None
     kind: str
-    priority: int
     run_at: datetime
-    claimed_at: datetime
     attempt: int
     max_attempts: int | None
     crashes: int
@@ -123,8 +119,13 @@ class Claim(NamedTuple):
     fire_at: datetime | None
     userdata: str | None
     errors: str | None
-    started: bool
     options: Mapping[str, Any]
+    # What follows is the same in all that one statement claims of a queue and priority.
+    queue: str
+    priority: int
+    owner: str
+    claimed_at: datetime
+    started: bool
 
 
 class Completion(NamedTuple):

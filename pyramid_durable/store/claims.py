@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Select,
-    bindparam,
-    literal_column,
-    select,
-    type_coerce,
-    update,
-)
-from sqlalchemy.sql.dml import ReturningUpdate, Update
+from sqlalchemy import Connection, Row, Select, bindparam, select, type_coerce, update
+from sqlalchemy.sql.dml import Update
 
 from ..policies import claim_alone
 from ..records import RUNNING, Claim
-from ..times import utcnow
 from .cancels import Cancels
 from .database import Database
 from .holdings import Holdings
@@ -31,11 +23,14 @@ from .schedules import Schedules
 from .settling import Settling, by_pause
 from .types import UtcDateTime
 
-DUE, DUE_AS_OF, NAMED = "due", "due as of", "named"
-"""What a claim picks its jobs by: the database's clock, a time that takes its place, their ids."""
+DUE, NAMED = "due", "named"
+"""What a claim picks its jobs by: one queue, priority and time, or their ids."""
 
 CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at", "started"))
 """The fields of a Claim that are columns; the others are the database's clock and ours to say."""
+
+OWN_FIELDS: Final = Claim._fields.index("queue")
+"""How many fields each has for itself, of those of one queue and priority."""
 
 DISTANT_PAST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """Before anything is due."""
@@ -65,22 +60,18 @@ class Claims:
             # Read before they are changed.
             columns["owner"] = bindparam("claimant", type_=self._job.c.owner.type)
             columns["claim_no"] = self._job.c.claim_no + 1
-        # The columns of a claim, in the fields' order.
-        self.claimed: dict[bool, list[Any]] = {
-            started: [
-                {**columns, "claimed_at": now, "started": literal_column(str(int(started)))}[name]
-                for name in Claim._fields
-            ]
-            for started in (False, True)
-        }
+        # The columns of a claim, in the fields' order; the last, ``started``, is ours to say.
+        self.claimed: list[Any] = [
+            {**columns, "claimed_at": now}[name] for name in Claim._fields[:-1]
+        ]
         self._starting = (
             update(self._job)
             .where(self._job.c.id.in_(bindparam("picked", expanding=True)))
             .values(started_at=database.dialect.now())
         )
-        # By what they pick, and whether all of it starts at once: building one, or telling that it is
-        # built already, takes longer than a database does to answer it.
-        self._kept: dict[tuple[str, bool], tuple[Any, ...]] = {}
+        # Building one, or telling that it is built already, takes longer than a database does to
+        # answer it.
+        self._kept: dict[str, tuple[Any, ...]] = {}
 
     def take(
         self,
@@ -105,14 +96,14 @@ class Claims:
         self._db.dialect.begin_writing(connection)
         due, since = list(look.due), look.since
         if look.schedules_due:
-            born = self._schedules.fire(connection, look.queues, now=look.as_of)
+            born = self._schedules.fire(connection, look.queues, now=look.now)
             due = sorted({*due, *born}, key=lambda pair: pair[1])
             since = {pair: at for pair, at in since.items() if pair not in born}
         claims: Sequence[Claim] = ()
         twins: list[Claim] = []
         while not claims:
             picked = [(pair, since.get(pair, DISTANT_PAST)) for pair in due]
-            found = self._claim_due(connection, owner, picked, look.as_of, (starting, limit))
+            found = self._claim_due(connection, owner, picked, look, (starting, limit))
             claims, waiting = self._settle(connection, found)
             twins += waiting
             if not found:
@@ -131,15 +122,13 @@ class Claims:
         connection: Connection,
         owner: str,
         due: Sequence[tuple[Due, datetime]],
-        as_of: datetime | None,
+        look: Look,
         numbers: tuple[int | None, int],
     ) -> list[Claim]:
         starting, limit = numbers
         at_once = limit if starting is None else min(starting, limit)
-        if as_of is None and self._db.dialect.local_clock:
-            as_of = utcnow()
-        pick, moment = (DUE, {}) if as_of is None else (DUE_AS_OF, {"as_of": as_of})
         all_start = at_once >= limit
+        claimed_at = look.clock_at(time.monotonic())
         claims: list[Claim] = []
         for (queue, priority), since in due:
             if len(claims) >= limit:
@@ -148,11 +137,13 @@ class Claims:
                 "from_queue": queue,
                 "from_priority": priority,
                 "since": since,
+                "as_of": look.now,
                 "wanted": limit - len(claims),
-                **moment,
             }
-            found = self._claim_rows(connection, owner, pick, picked, started=all_start)
-            claims += sorted(found, key=_PLACE)
+            began = claimed_at if all_start else None
+            rows = self._claim_rows(connection, DUE, picked, owner, began)
+            shared = (queue, priority, owner, claimed_at, all_start)
+            claims += sorted(to_claims(rows, shared), key=_PLACE)
         return claims if all_start else self._start(connection, claims, at_once)
 
     def take_named(
@@ -170,7 +161,8 @@ class Claims:
         paused queues. What was claimed and given back at once is put ``aside``.
         """
         order = {id: place for place, id in enumerate(ids)}
-        found = self._claim_rows(connection, owner, NAMED, {"named": list(ids)}, started=False)
+        rows = self._claim_rows(connection, NAMED, {"named": list(ids)}, owner, None)
+        found = to_claims(rows, (False,))
         found.sort(key=lambda claim: order[claim.id])
         claims, twins = self._settle(connection, self._start(connection, found, 1))
         self._put_off(connection, twins)
@@ -206,10 +198,11 @@ class Claims:
             picked = select(*columns).where(named, c.due_at.is_not(None), active)
         else:
             queue = bindparam("from_queue", type_=c.queue.type)
-            now = bindparam("as_of", type_=UtcDateTime) if pick == DUE_AS_OF else self._db.soon()
+            as_of = bindparam("as_of", type_=UtcDateTime)
             picked = (
                 select(*columns)
-                .where(c.queue == queue, c.priority == bindparam("from_priority"), c.due_at <= now)
+                .where(c.queue == queue, c.priority == bindparam("from_priority"))
+                .where(c.due_at <= as_of)
                 # What was claimed lies before it in the index until the database has cleaned up.
                 .where(c.due_at >= bindparam("since", type_=UtcDateTime))
                 # Once more: it may have been paused since the look.
@@ -224,43 +217,45 @@ class Claims:
     def _claim_rows(
         self,
         connection: Connection,
-        owner: str,
         pick: str,
         values: Mapping[str, Any],
-        *,
-        started: bool,
-    ) -> list[Claim]:
-        first, *others = self._statements(pick, started=started)
-        claims = to_claims(connection.execute(first, {**values, "claimant": owner}).all())
-        if others and claims:
-            ids = [claim.id for claim in claims]
-            connection.execute(others[0], {"picked": ids, "claimant": owner})
-        return claims
+        owner: str,
+        began: datetime | None,
+    ) -> Sequence[Row[Any]]:
+        change = {"claimant": owner, "began": began}
+        first, *others = self._statements(pick)
+        if not others:
+            return connection.execute(first, {**values, **change}).all()
+        rows: Sequence[Row[Any]] = connection.execute(first, {**values, "claimant": owner}).all()
+        if rows:
+            connection.execute(others[0], {**change, "picked": [row[0] for row in rows]})
+        return rows
 
-    def _statements(self, pick: str, *, started: bool) -> tuple[Any, ...]:
+    def _statements(self, pick: str) -> tuple[Any, ...]:
         """What a claim executes: one statement, or two where an UPDATE cannot return rows."""
-        kept = self._kept.get((pick, started))
+        kept = self._kept.get(pick)
         if kept is None:
+            columns = self.claimed[:OWN_FIELDS] if pick == DUE else self.claimed
+            began = bindparam("began", type_=UtcDateTime)
             if self._db.dialect.update_returning:
                 picked = self._pick(pick, [self._job.c.id])
-                kept = (self.claiming(picked, started=started),)
+                kept = (self.claiming(picked, began).returning(*columns),)
             else:
                 these = self._job.c.id.in_(bindparam("picked", expanding=True))
-                picked = self._pick(pick, self.claimed[started])
-                kept = (picked, self._claiming(started=started).where(these))
-            self._kept[pick, started] = kept
+                kept = (self._pick(pick, columns), self._claiming(began).where(these))
+            self._kept[pick] = kept
         return kept
 
-    def claiming(self, picked: Select[tuple[str]], *, started: bool) -> ReturningUpdate[Any]:
-        """Return the statement by which ``claimant`` claims what is picked, in the fields' order."""
+    def claiming(self, picked: Select[tuple[str]], began: Any) -> Update:
+        """Return the statement by which ``claimant`` claims what is picked, started as it ``began``."""
         among = self._db.dialect.among(self._job.c.id, picked)
-        return self._claiming(started=started).where(among).returning(*self.claimed[started])
+        return self._claiming(began).where(among)
 
-    def _claiming(self, *, started: bool) -> Update:
+    def _claiming(self, began: Any) -> Update:
         return update(self._job).values(
             state=RUNNING,
             owner=bindparam("claimant"),
             claim_no=self._job.c.claim_no + 1,
             due_at=None,
-            started_at=self._db.dialect.now() if started else None,
+            started_at=began,
         )

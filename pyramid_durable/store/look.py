@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, or_, select
@@ -23,11 +24,13 @@ class Look:
 
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
     longest, which ``since`` gives. ``next_at`` is the earliest time that is not due yet, None when
-    nothing waits. ``as_of`` is the time that took the clock's place, if one did.
+    nothing waits. ``now`` is what counts as now for that: the database's ``clock``, unless another
+    time took its place. ``answered`` is when that came, by this process's monotonic clock.
     """
 
     now: datetime
-    as_of: datetime | None
+    clock: datetime
+    answered: float
     queues: tuple[str, ...]
     due: tuple[Due, ...]
     since: Mapping[Due, datetime]
@@ -38,6 +41,10 @@ class Look:
     def idle(self) -> bool:
         """Whether there is nothing to claim."""
         return not self.due and not self.schedules_due
+
+    def clock_at(self, moment: float) -> datetime:
+        """The database's clock at a later moment of the monotonic one, without asking again."""
+        return self.clock + timedelta(seconds=moment - self.answered)
 
 
 class Looks:
@@ -63,8 +70,9 @@ class Looks:
         if question is None:
             question = self._questions[names] = self._question(names)
         row = tuple(connection.execute(question).one())
-        as_of, (now, schedule_at) = now, row[:2]
-        now = as_of or now
+        answered = time.monotonic()
+        clock, schedule_at = row[:2]
+        now = now or clock
         pairs: list[tuple[int, datetime, str]] = []
         waiting: list[datetime] = []
         width = 1 + len(PRIORITIES)
@@ -82,7 +90,8 @@ class Looks:
             waiting.append(schedule_at)
         return Look(
             now=now,
-            as_of=as_of,
+            clock=clock,
+            answered=answered,
             queues=names,
             due=tuple((queue, priority) for priority, _, queue in sorted(pairs)),
             since={(queue, priority): at for priority, at, queue in pairs},

@@ -13,6 +13,7 @@ from ..records import PRIORITIES, Claim
 from .claims import Claims
 from .database import Database
 from .queues import is_active
+from .rows import to_claims
 
 Read = Callable[[Any], Any]
 
@@ -51,10 +52,11 @@ class PromptClaims:
         with self._db.alone(slow=SLOW) as connection:
             sql, parameters, reads = self._compiled(connection.dialect, tuple(queues))
             rows = connection.exec_driver_sql(sql, {**parameters, "claimant": owner})
-        return [
-            Claim._make(read(one) if read else one for read, one in zip(reads, row, strict=True))
+        read = (
+            [read(one) if read else one for read, one in zip(reads, row, strict=True)]
             for row in rows
-        ]
+        )
+        return to_claims(read, (True,))
 
     def _compiled(
         self, dialect: Dialect, queues: tuple[str, ...]
@@ -64,7 +66,7 @@ class PromptClaims:
         if kept is None:
             written_out = {"render_postcompile": True}
             compiled = self.statement(queues).compile(dialect=dialect, compile_kwargs=written_out)
-            types = (one.type.dialect_impl(dialect) for one in self._claims.claimed[True])
+            types = (one.type.dialect_impl(dialect) for one in self._claims.claimed)
             reads = [one.result_processor(dialect, None) for one in types]
             # Who claims has to be told at each execution; without it the driver refuses.
             parameters = {name: one for name, one in compiled.params.items() if name != "claimant"}
@@ -92,7 +94,8 @@ class PromptClaims:
             .lateral("first")
         )
         picked = select(first.c.id).select_from(lanes.join(first, true())).limit(1)
-        claiming = self._claims.claiming(picked, started=True)
+        claiming = self._claims.claiming(picked, self._db.dialect.now())
         new = claiming.where(c.claim_no == 0, c.equal_key.is_(None))
         # With a value to compile it with, which is dropped: who claims is told at each execution.
-        return new.values(owner=bindparam("claimant", None))
+        named = new.values(owner=bindparam("claimant", None))
+        return named.returning(*self._claims.claimed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, Text
@@ -118,12 +119,17 @@ class Options(TypeDecorator[Mapping[str, Any]]):
         return load_options
 
 
-def to_claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
+def to_claims(rows: Iterable[Sequence[Any]], shared: Sequence[Any] = ()) -> list[Claim]:
     """Make the values a daemon works with from the rows it has just claimed, in the fields' order.
 
-    The columns' types have read everything: this is on the way of every job.
+    ``shared`` are the last fields, where they are the same in all: the database need not say it of
+    each. The columns' types have read everything: this is on the way of every job.
     """
-    return [Claim._make(row) for row in rows]
+    return [_new_claim((*row, *shared)) for row in rows]
+
+
+_new_claim = partial(tuple.__new__, Claim)
+"""As ``Claim._make``, without a look at the number of fields."""
 
 
 def to_stored_job(row: Row[Any]) -> StoredJob:

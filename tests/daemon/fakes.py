@@ -146,7 +146,8 @@ class FakeStore:
         due = (("default", 5),) if self.due else ()
         return Look(
             now=NOON,
-            as_of=None,
+            clock=NOON,
+            answered=0.0,
             queues=tuple(queues),
             due=due,
             since={},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -145,8 +146,21 @@ def test_a_claim_that_only_looks_so_far_keeps_no_writer_out(store: Store, spec: 
         look = store.looks.look(connection, ["default"])
         add(store, spec(id="second"))
         claims = store.claims.take(connection, "a", look, 10)
-    assert {one.id for one in claims} == {"first", "second"}
-    assert stored(store, "second").state == "running"
+    # What the look has seen counts: the other was due only after it.
+    assert [one.id for one in claims] == ["first"]
+    assert [one.id for one in claim(store)] == ["second"]
+
+
+def test_a_claim_tells_the_databases_clock_at_the_claim_not_at_the_look(
+    store: Store, spec: Make
+) -> None:
+    add(store, spec())
+    with store.begin(LOOKING) as connection:
+        look = store.looks.look(connection, ["default"])
+        seen = replace(look, answered=look.answered - 30)
+        (one,) = store.claims.take(connection, "a", seen, 10)
+    assert 30 <= (one.claimed_at - look.clock).total_seconds() < 60
+    assert stored(store, one.id).started_at == one.claimed_at
 
 
 def test_jobs_born_in_a_claim_are_claimed_with_it_though_due_before_what_the_look_saw(

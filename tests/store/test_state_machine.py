@@ -105,7 +105,7 @@ def a_rescue_forgets_that_it_was_asked_to_stop(store: Store) -> None:
 def claims_are_not_numbered(store: Store) -> None:
     numbered = store.claims._claiming
     same = {"claim_no": store.tables.job.c.claim_no}
-    replace(store.claims, "_claiming", lambda **how: numbered(**how).values(same))
+    replace(store.claims, "_claiming", lambda began: numbered(began).values(same))
 
 
 def release_without_a_fence(store: Store) -> None:
