@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from types import MappingProxyType
+from types import CoroutineType, MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy
@@ -232,7 +232,7 @@ def load_entity(request: Any, name: str, ref: EntityRef) -> Any:
 def invoke(attempt: Attempt) -> Any:
     """Call the job's definition, and run a coroutine to its end; returns what it returned."""
     result = call(attempt)
-    return attempt.guard.run(result) if inspect.iscoroutine(result) else result
+    return attempt.guard.run(result) if isinstance(result, CoroutineType) else result
 
 
 def call(attempt: Attempt) -> Any:

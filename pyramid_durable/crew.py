@@ -78,7 +78,8 @@ class Crew:
     def next(self, worker: Worker) -> Run | None:
         """The next run to execute; waits for one. None when the executor stops."""
         while True:
-            if self._may_go_on(worker):
+            at_work = worker.run_now is not None and not self._too_many
+            if at_work or self._may_go_on(worker):
                 try:
                     return self.waiting.popleft()
                 except IndexError:
@@ -110,10 +111,9 @@ class Crew:
         return self._standing_by.locked() and self.busy() > 0
 
     def _may_go_on(self, worker: Worker) -> bool:
-        """Whether a thread is to take what waits. One that works is, unless there are too many."""
+        """Whether a thread is to take what waits: one that did not work until now, or one that did
+        while there were too many."""
         if worker.run_now is not None:
-            if not self._too_many:
-                return True
             self._too_many = False
             return False
         if not self.busy():

@@ -22,7 +22,7 @@ from .interruptions import interruption
 from .job_transaction import JobTransactionManager
 from .jobrequest import JobRequests
 from .outcomes import Outcome, broken, expired, note, raised, succeeded, too_late
-from .records import SCHEDULED, Claim
+from .records import RUNNING, SCHEDULED, Claim
 from .retry import IGNORE, OK, RETRY, Retry
 from .serializers import Serializer, stored_serializer
 from .setting_names import import_setting
@@ -46,6 +46,9 @@ FULL_PAUSE: Final = 1.0
 
 Steps = tuple[Callable[[Attempt], "Outcome | None"], ...]
 
+AWAY: Final = Outcome(state=RUNNING)
+"""What a step returns when the attempt goes on elsewhere: it is not over, and nobody's here."""
+
 
 class Runner:
     """Runs the claimed jobs of one application, each with a request and a transaction of its own.
@@ -66,8 +69,10 @@ class Runner:
         self.stopper = Stopper()
         delegator = self._settings.delegator
         self._delegator = import_setting("delegator", delegator) if delegator else None
-        self._opening: Steps = (self._expire, self._load, self._open, self._decode)
-        self._closing: Steps = (self._call, self._commit)
+        opening: Steps = (self._expire, self._load, self._open, self._decode)
+        closing: Steps = (self._call, self._commit)
+        self._here: Steps = (*opening, *closing)
+        self._anywhere: Steps = (*opening, self._move, *closing)
 
     def run(
         self,
@@ -83,9 +88,7 @@ class Runner:
         ``delete_completed`` the row goes when the job succeeds.
         """
         attempt = self._attempt(claim, waited, now=now, delete_completed=delete_completed)
-        outcome = self._go(attempt, self._opening) or self._go(attempt, self._closing)
-        assert outcome is not None, "the last step ends every attempt"
-        return outcome
+        return self._go(attempt, self._here)
 
     def start(self, claim: Claim, *, waited: float = 0.0) -> Outcome | Attempt:
         """Run a job likewise, unless its code is a coroutine: that is to be awaited elsewhere.
@@ -93,15 +96,8 @@ class Runner:
         Then it returns the attempt, open and in no thread's hands; ``conclude`` ends it.
         """
         attempt = self._attempt(claim, waited)
-        outcome = self._go(attempt, self._opening)
-        if outcome is None and self._can_move(attempt):
-            outcome = self._go(attempt, (self._make_coroutine,))
-            if outcome is None:
-                self._requests.leave(attempt.request)
-                return attempt
-        outcome = outcome or self._go(attempt, self._closing)
-        assert outcome is not None, "the last step ends every attempt"
-        return outcome
+        outcome = self._go(attempt, self._anywhere)
+        return attempt if outcome is AWAY else outcome
 
     def give_up(self, attempt: Attempt) -> Outcome:
         """Undo an attempt that ``start`` has left open, and that was not awaited to its end."""
@@ -121,9 +117,7 @@ class Runner:
             self._keep(attempt, result)
 
         self._requests.enter(attempt.request)
-        outcome = self._go(attempt, (end, self._commit))
-        assert outcome is not None, "the last step ends every attempt"
-        return outcome
+        return self._go(attempt, (end, self._commit))
 
     @contextmanager
     def current(self, attempt: Attempt) -> Iterator[None]:
@@ -145,22 +139,21 @@ class Runner:
         started_at = claim.claimed_at + timedelta(0, waited)
         return Attempt(claim, started_at, now, delete_completed, self._telling.starting())
 
-    def _go(self, attempt: Attempt, steps: Steps) -> Outcome | None:
-        """Take steps, until one of them ends the attempt; None where none does."""
+    def _go(self, attempt: Attempt, steps: Steps) -> Outcome:
+        """Take steps, until one of them ends the attempt; the last one does."""
         outcome: Outcome | None = None
-        over = True
         try:
             for step in steps:
                 outcome = step(attempt)
                 if outcome is not None:
                     break
-            over = outcome is not None
         except BaseException as error:  # noqa: BLE001 - also a SystemExit ends only the job
             outcome = self._undo(attempt, error)
         finally:
-            if over:
+            if outcome is not AWAY:
                 self._close(attempt)
-        if outcome is not None:
+        assert outcome is not None, "the last step ends every attempt"
+        if outcome is not AWAY:
             note(log, attempt.claim, outcome)
         return outcome
 
@@ -224,18 +217,22 @@ class Runner:
                     result = attempt.guard.call(self._invoke, attempt)
         self._keep(attempt, result)
 
-    def _can_move(self, attempt: Attempt) -> bool:
-        """Whether the attempt's code may be awaited elsewhere; a folder is a thread's own."""
-        is_plain = self._delegator is None and not attempt.claim.options.get("working_dir")
-        return attempt.definition.is_async and is_plain
+    def _move(self, attempt: Attempt) -> Outcome | None:
+        """Call code that may be awaited elsewhere: not where a folder is the thread's own.
 
-    def _make_coroutine(self, attempt: Attempt) -> None:
-        """Call the code: a routine's constructor and check run here, the rest when it is awaited."""
+        A routine's constructor and check run here, the rest when it is awaited.
+        """
+        if not attempt.definition.is_async:
+            return None
+        if self._delegator is not None or attempt.claim.options.get("working_dir"):
+            return None
         assert attempt.current is not None
         attempt.guard = self.stopper.guard(attempt.claim.options.get("timeout"))
         self._running[attempt.claim.id] = attempt
         with use_job(attempt.current):
             attempt.coroutine = attempt.guard.call(call, attempt)
+        self._requests.leave(attempt.request)
+        return AWAY
 
     def _commit(self, attempt: Attempt) -> Outcome:
         outcome = succeeded(
