@@ -50,11 +50,10 @@ def fence_of(ending: Ending) -> tuple[str, int]:
     return about.id, about.claim_no
 
 
-def size_of(ending: Ending) -> int:
-    """The characters of an ending's texts."""
-    if isinstance(ending, GiveBack):
-        return 0
-    return len(ending.result or "") + len(ending.errors or "") + len(ending.userdata or "")
+def size_of(completion: Completion) -> int:
+    """The characters of its texts."""
+    texts = completion.result, completion.errors, completion.userdata
+    return sum(len(text) for text in texts if text)
 
 
 def give_back(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from itertools import islice
 from typing import Any, Final
 
 from .endings import Ending, GiveBack, fence_of, give_back, size_of
@@ -43,6 +44,10 @@ DOUBTFUL: Final = 3
 """Failures in a row, while the store takes other writes, after which a batch itself is to blame."""
 
 
+Entry = Ending | threading.Event | None
+"""What waits: an Event is set when all before it is written; None ends the thread."""
+
+
 class Recorder:
     """Takes endings from any thread and writes them; none is lost while the process lives.
 
@@ -55,12 +60,12 @@ class Recorder:
         self._store = store
         self._poison_limit = poison_limit
         self._telling = telling
-        # An Event in the queue is set when all before it is written; None ends the thread.
-        self._queue: SimpleQueue[Ending | threading.Event | None] = SimpleQueue()
+        # What is being written stays here until it is: what is held is what is here.
+        self._waiting: deque[Entry] = deque()
+        self._sleeps = False
+        self._come = threading.Event()
         self._hurry = threading.Event()
         self._quit = threading.Event()
-        self._in_hand = 0
-        self._pending: set[tuple[str, int]] = set()
         self._away = False
         self._thread = threading.Thread(target=self._work, name="durable-recorder", daemon=True)
 
@@ -70,18 +75,20 @@ class Recorder:
 
     def add(self, ending: Ending) -> None:
         """Hand over an ending; returns at once."""
-        self._pending.add(fence_of(ending))
-        self._queue.put(ending)
+        self._waiting.append(ending)
+        # The thread says that it sleeps, and looks then; so one of the two sees the other. One that
+        # was woken looks again, so that only the first has to wake it.
+        if self._sleeps and not self._come.is_set():
+            self._come.set()
 
     def holding(self) -> set[tuple[str, int]]:
         """The claims whose endings are not written yet, as (id, claim_no)."""
-        return self._pending.copy()
+        return {fence_of(one) for one in self._waiting.copy() if isinstance(one, Ending)}
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written; False when the time was up first."""
         written = threading.Event()
-        self._hurry.set()
-        self._queue.put(written)
+        self._mark(written)
         return written.wait(timeout)
 
     def stop(self, timeout: float) -> bool:
@@ -89,15 +96,12 @@ class Recorder:
 
         What could not be is run again by the daemon that takes the work over.
         """
-        self._hurry.set()
-        self._queue.put(None)
+        self._mark(None)
         if self._thread.ident is not None:
             self._thread.join(timeout)
             self._quit.set()
             self._thread.join(LINGER[1])
-        left = self._in_hand
-        while not self._queue.empty():
-            left += isinstance(self._queue.get_nowait(), Ending)
+        left = sum(isinstance(one, Ending) for one in self._waiting.copy())
         if left:
             log.error(
                 "%d endings of jobs could not be written before the end; these jobs run again",
@@ -106,45 +110,44 @@ class Recorder:
             )
         return not left
 
+    def _mark(self, mark: threading.Event | None) -> None:
+        """Put a mark behind what waits, which is not to wait for more."""
+        self._waiting.append(mark)
+        self._hurry.set()
+        self._come.set()
+
     def _work(self) -> None:
         busy = last = False
         while not last and not self._quit.is_set():
-            batch: list[Ending] = []
-            asked: list[threading.Event] = []
-            last = self._gather(batch, asked, LINGER[busy])
+            batch = self._gather(LINGER[busy])
             busy = len(batch) >= BUSY_BATCH
-            self._in_hand = len(batch)
-            if self._write_all(batch):
-                self._in_hand = 0
-                self._pending.difference_update([fence_of(ending) for ending in batch])
-                for written in asked:
-                    written.set()
+            completions = [one for one in batch if isinstance(one, Completion)]
+            # Most batches have nothing else, and are not gone through for it.
+            others = batch if len(completions) < len(batch) else []
+            last = None in others
+            if self._write_all(completions, [one for one in others if isinstance(one, GiveBack)]):
+                for _ in batch:
+                    self._waiting.popleft()
+                for one in others:
+                    if isinstance(one, threading.Event):
+                        one.set()
 
-    def _gather(self, batch: list[Ending], asked: list[threading.Event], linger: float) -> bool:
-        """Collect what is in the queue, waiting for the first; tells whether it was the last."""
-        item = self._queue.get()
-        if self._queue.qsize() < GOOD_BATCH:
+    def _gather(self, linger: float) -> list[Entry]:
+        """What is to be written next, waiting for the first and a little for more."""
+        while not self._waiting:
+            self._come.clear()  # before it sleeps: what is set from then on wakes it
+            self._sleeps = True
+            if not self._waiting:
+                self._come.wait()
+            self._sleeps = False
+        if len(self._waiting) < GOOD_BATCH:
             self._hurry.wait(linger)
         self._hurry.clear()
-        size = 0
-        while item is not None:
-            if isinstance(item, threading.Event):
-                asked.append(item)
-            else:
-                batch.append(item)
-                size += size_of(item)
-            if len(batch) >= LARGEST_BATCH or size >= LARGEST_TEXT:
-                return False
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                return False
-        return True
+        # In one step of the interpreter's, since others append meanwhile.
+        return fitting(list(islice(self._waiting, LARGEST_BATCH)))
 
-    def _write_all(self, batch: Sequence[Ending]) -> bool:
+    def _write_all(self, completions: Sequence[Completion], given_back: Sequence[GiveBack]) -> bool:
         """Write a batch, however often that has to be tried; False when told to give up."""
-        completions = [ending for ending in batch if isinstance(ending, Completion)]
-        given_back = [ending for ending in batch if isinstance(ending, GiveBack)]
         written = not completions or self._record(completions)
         return written and (not given_back or self._return(given_back))
 
@@ -231,6 +234,22 @@ class Recorder:
         if self._away:
             log.info("ends of jobs are written again", extra={"action": "completions_go_on"})
         self._away = False
+
+
+def fitting(batch: list[Entry]) -> list[Entry]:
+    """The first of a batch, as many as one statement takes the texts of."""
+    # Most have none; no function is called for each of those.
+    with_texts = [
+        one
+        for one in batch
+        if isinstance(one, Completion) and (one.result or one.errors or one.userdata)
+    ]
+    room = LARGEST_TEXT
+    for one in with_texts:
+        room -= size_of(one)
+        if room <= 0:
+            return batch[: batch.index(one) + 1]
+    return batch
 
 
 def unwritable(completion: Completion) -> Completion:

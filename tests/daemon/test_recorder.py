@@ -1,9 +1,11 @@
 import sqlite3
+import sys
 import threading
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from pyramid_durable import recorder as module
 from pyramid_durable.endings import GiveBack
 from pyramid_durable.exceptions import StoreUnavailable
 from pyramid_durable.recorder import DOUBTFUL, LARGEST_TEXT, Recorder
@@ -24,6 +26,16 @@ def recorder(store):
     recorder.stop(1)
 
 
+@pytest.fixture
+def restless(monkeypatch):
+    """Threads take turns as often as they can, and the recorder's sleeps whenever it may."""
+    monkeypatch.setattr(module, "LINGER", (0.0, 0.0))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 def test_what_waits_is_written_together(store, recorder):
     for number in range(500):
         recorder.add(completion(f"job-{number}"))
@@ -31,6 +43,77 @@ def test_what_waits_is_written_together(store, recorder):
     assert recorder.flush(5)
     assert [each.id for each in store.written] == [f"job-{number}" for number in range(500)]
     assert len(store.batches) < 5
+
+
+def test_endings_of_many_threads_are_written_once_and_in_their_order(store, recorder, restless):
+    errors = []
+
+    def produce(name):
+        try:
+            for number in range(400):
+                ending = completion(f"{name}-{number}")
+                recorder.add(ending)
+                held = (ending.id, 1) in recorder.holding()
+                assert held or ending in store.written, f"nobody holds {ending.id}"
+        except BaseException as error:
+            errors.append(error)
+
+    recorder.start()
+    producers = [threading.Thread(target=produce, args=(name,)) for name in "abcd"]
+    for thread in producers:
+        thread.start()
+    for thread in producers:
+        thread.join(30)
+    eventually(lambda: not recorder.holding())
+    assert not errors
+    for name in "abcd":
+        written = [one.id for one in store.written if one.id.startswith(name)]
+        assert written == [f"{name}-{number}" for number in range(400)]
+
+
+class Meddling(threading.Event):
+    """As if another thread did something at one moment of a thread's going to sleep."""
+
+    def __init__(self, moment, do):
+        super().__init__()
+        self._does = {moment: do}
+
+    def _at(self, moment):
+        self._does.pop(moment, lambda: None)()
+
+    def clear(self):
+        self._at("before it clears")
+        super().clear()
+        self._at("before it looks")
+
+    def wait(self, timeout=None):
+        self._at("before it waits")
+        return super().wait(timeout)
+
+
+@pytest.mark.parametrize("moment", ["before it clears", "before it looks", "before it waits"])
+def test_an_ending_that_comes_while_the_thread_goes_to_sleep_is_written(store, recorder, moment):
+    recorder._come = Meddling(moment, lambda: recorder.add(completion(moment)))
+    recorder.start()
+    eventually(lambda: [one.id for one in store.written] == [moment])
+
+
+def test_an_ending_is_held_until_it_is_written(store, recorder):
+    held = []
+
+    def refuse(batch):
+        held.append(recorder.holding())
+        if len(held) == 1:
+            recorder.add(GiveBack(claim=claim("late")))
+            raise StoreUnavailable("for a moment")
+
+    store.refuse = refuse
+    recorder.add(completion("early"))
+    assert recorder.holding() == {("early", 1)}
+    recorder.start()
+    assert recorder.flush(5)
+    assert held == [{("early", 1)}, {("early", 1), ("late", 1)}]
+    eventually(lambda: not recorder.holding())
 
 
 def test_nothing_is_lost_while_the_store_is_away(store, recorder, caplog):
