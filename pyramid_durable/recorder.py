@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from itertools import islice
 from typing import Any, Final
 
@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 LARGEST_BATCH: Final = 1000
 """Rows in one statement. Larger ones gain nothing and hold their row locks longer."""
 
-LINGER: Final = (0.002, 0.02)
-"""Seconds to let a batch grow, when the last one was small and when it was not. A transaction costs
-as much as some hundred rows, and nobody waits for a completion; but a lone job's should show soon."""
+LINGER: Final = ((0.002,), (0.005,) * 4)
+"""Seconds to let a batch grow, when the last one was small and when it was not, in slices: one that
+has brought nothing is the last. A transaction costs as much as some hundred rows, and nobody waits
+for a completion; but a lone job's should show soon."""
 
 LARGEST_TEXT: Final = 4_000_000
 """Characters of results, errors and userdata in one statement, unless one ending alone has more.
@@ -100,7 +101,7 @@ class Recorder:
         if self._thread.ident is not None:
             self._thread.join(timeout)
             self._quit.set()
-            self._thread.join(LINGER[1])
+            self._thread.join(sum(LINGER[1]))
         left = sum(isinstance(one, Ending) for one in self._waiting.copy())
         if left:
             log.error(
@@ -132,7 +133,7 @@ class Recorder:
                     if isinstance(one, threading.Event):
                         one.set()
 
-    def _gather(self, linger: float) -> list[Entry]:
+    def _gather(self, linger: Sequence[float]) -> list[Entry]:
         """What is to be written next, waiting for the first and a little for more."""
         while not self._waiting:
             self._come.clear()  # before it sleeps: what is set from then on wakes it
@@ -140,8 +141,7 @@ class Recorder:
             if not self._waiting:
                 self._come.wait()
             self._sleeps = False
-        if len(self._waiting) < GOOD_BATCH:
-            self._hurry.wait(linger)
+        let_grow(self._waiting, self._hurry.wait, linger)
         self._hurry.clear()
         # In one step of the interpreter's, since others append meanwhile.
         return fitting(list(islice(self._waiting, LARGEST_BATCH)))
@@ -234,6 +234,19 @@ class Recorder:
         if self._away:
             log.info("ends of jobs are written again", extra={"action": "completions_go_on"})
         self._away = False
+
+
+def let_grow(waiting: Sized, wait: Callable[[float], bool], slices: Iterable[float]) -> None:
+    """Wait for as long as more keeps coming, and a transaction is not paid for yet.
+
+    ``wait`` takes seconds, and tells whether there is no time for that any more.
+    """
+    before = 0
+    for pause in slices:
+        now = len(waiting)
+        if not before < now < GOOD_BATCH or wait(pause):
+            return
+        before = now
 
 
 def fitting(batch: list[Entry]) -> list[Entry]:

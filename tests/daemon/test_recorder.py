@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 from pyramid_durable import recorder as module
 from pyramid_durable.endings import GiveBack
 from pyramid_durable.exceptions import StoreUnavailable
-from pyramid_durable.recorder import DOUBTFUL, LARGEST_TEXT, Recorder
+from pyramid_durable.recorder import DOUBTFUL, LARGEST_TEXT, LINGER, Recorder, let_grow
 from pyramid_durable.records import FAILED
 
 from .fakes import FakeStore, claim, completion, eventually
@@ -29,7 +29,7 @@ def recorder(store):
 @pytest.fixture
 def restless(monkeypatch):
     """Threads take turns as often as they can, and the recorder's sleeps whenever it may."""
-    monkeypatch.setattr(module, "LINGER", (0.0, 0.0))
+    monkeypatch.setattr(module, "LINGER", ((), ()))
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -114,6 +114,39 @@ def test_an_ending_is_held_until_it_is_written(store, recorder):
     assert recorder.flush(5)
     assert held == [{("early", 1)}, {("early", 1), ("late", 1)}]
     eventually(lambda: not recorder.holding())
+
+
+@pytest.mark.parametrize(
+    ("busy", "arrivals", "waited"),
+    [
+        (True, [5, 5, 5, 5], 0.02),
+        (True, [5, 0], 0.01),
+        (True, [0], 0.005),
+        (True, [198, 1], 0.01),
+        (True, [300], 0.005),
+        (False, [5], 0.002),
+        (False, [0], 0.002),
+    ],
+)
+def test_a_batch_grows_for_as_long_as_more_comes(busy, arrivals, waited):
+    waiting, slices = ["first"], []
+
+    def wait(seconds):
+        waiting.extend(["more"] * arrivals[len(slices)])
+        slices.append(seconds)
+        return False
+
+    let_grow(waiting, wait, LINGER[busy])
+    assert len(slices) == len(arrivals)
+    assert sum(slices) == pytest.approx(waited)
+
+
+def test_a_batch_does_not_grow_where_there_is_enough_or_no_time():
+    slices = []
+    let_grow(range(200), slices.append, LINGER[True])
+    assert slices == []
+    let_grow(range(20), lambda seconds: not slices.append(seconds), LINGER[True])
+    assert slices == [0.005]
 
 
 def test_nothing_is_lost_while_the_store_is_away(store, recorder, caplog):
