@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, any_, event, func, text
@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.schema import Table
 
+from ...times import EPOCH
 from ..silence import DEAD_PEER, READ_TIMEOUT, read_timeout
 from ..standby import leave_standby
 from ..types import UtcDateTime
@@ -49,6 +50,10 @@ SETTINGS = {
     SWEEPING: SHORT,
 }
 """How a transaction of ours begins, by what it is for."""
+
+MICROSECOND = timedelta(microseconds=1)
+MOMENT = "TIMESTAMPTZ 'epoch' + {0} * INTERVAL '1 microsecond' AS {0}"
+"""A moment of an array, exact: as text it took both Python and the server more than a microsecond."""
 
 
 class PostgreSQL(StoreDialect):
@@ -120,16 +125,18 @@ class PostgreSQL(StoreDialect):
         return f"json_to_recordset(CAST(:{document} AS json)) AS {name}({types})"
 
     def table_of_lists(self, columns: Sequence[Column[Any]]) -> str:
-        types = postgresql.dialect()
-        # An array's elements have no collation of their own; they take the one they meet.
-        kinds = [one.type.compile(types).partition(" COLLATE")[0] for one in columns]
-        arrays = (
-            f"CAST(:{one.name} AS {kind}[])" for one, kind in zip(columns, kinds, strict=True)
+        moments = {one.name for one in columns if isinstance(one.type, UtcDateTime)}
+        arrays = ", ".join(
+            f"CAST(:{one.name} AS {'bigint' if one.name in moments else _kind(one)}[])"
+            for one in columns
         )
-        return f"unnest({', '.join(arrays)}) AS v({', '.join(one.name for one in columns)})"
+        names = [one.name for one in columns]
+        values = (MOMENT.format(name) if name in moments else name for name in names)
+        brought = f"unnest({arrays}) AS brought({', '.join(names)})"
+        return f"(SELECT {', '.join(values)} FROM {brought}) AS v"
 
     def lists(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        return {name: _array(self.moment, values) for name, values in columns.items()}
+        return {name: _array(values) for name, values in columns.items()}
 
     def moment(self, value: datetime) -> str:
         return value.isoformat()
@@ -159,11 +166,17 @@ class PostgreSQL(StoreDialect):
                 driver.patience = patience
 
 
-def _array(moment: Callable[[datetime], str], values: Sequence[Any]) -> str:
+def _kind(column: Column[Any]) -> str:
+    """The type of an array's elements: they have no collation of their own, and take another's."""
+    return column.type.compile(postgresql.dialect()).partition(" COLLATE")[0]
+
+
+def _array(values: Sequence[Any]) -> str:
     """Write texts, numbers or moments as PostgreSQL reads an array: half the work of a document."""
     if not values or not isinstance(values[0], str):
-        texts = map(moment if values and isinstance(values[0], datetime) else str, values)
-        return f"{{{','.join(texts)}}}"
+        if values and isinstance(values[0], datetime):
+            values = [(one - EPOCH) // MICROSECOND for one in values]
+        return f"{{{str(list(values))[1:-1]}}}"
     quoted = '","'.join(values)
     if "\\" in quoted or quoted.count('"') != 2 * len(values) - 2:
         escaped = (one.replace("\\", "\\\\").replace('"', '\\"') for one in values)
