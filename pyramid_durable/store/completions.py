@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
     Connection,
-    CursorResult,
     Double,
     TextClause,
     delete,
@@ -26,6 +25,10 @@ from .userdata import ScheduleUserdata
 
 Fence = tuple[str, int]
 
+FENCE = ("id", "claim_no")
+ALL = (None, None)
+"""What may be told in place of all the fences that were brought."""
+
 WRITTEN = ("state", "attempt", "started_at", "max_attempts", "result", "errors", "userdata")
 """The columns that take what the completion says."""
 
@@ -36,6 +39,13 @@ SHARED = ("owner", "state", "attempt", "max_attempts")
 SAYS_MORE = slice(Completion._fields.index("result"), None)
 NOTHING_MORE = tuple(Completion._field_defaults[name] for name in Completion._fields[SAYS_MORE])
 """The last fields, in which such an end has its defaults."""
+
+
+class _Form(NamedTuple):
+    """An UPDATE of ends: as it only counts the rows it has changed, and as it tells which."""
+
+    counting: TextClause
+    telling: TextClause
 
 
 class Completions:
@@ -61,10 +71,10 @@ class Completions:
             {**said, "state": state}, again=f"({again} AND NOT EXISTS ({asked}))"
         )
         everything = dialect.table_of_rows(rows)
-        self._ends = self._statement(everything, "v.owner", self._assignments(said))
-        self._retries = self._statement(everything, "v.owner", retries)
+        self._ends = self._form(everything, "v.owner", self._assignments(said))
+        self._retries = self._form(everything, "v.owner", retries)
         shared = {name: f":{name}" for name in SHARED} | {"started_at": "v.started_at"}
-        self._plain_ends = self._statement(
+        self._plain_ends = self._form(
             dialect.table_of_lists([*key, c.started_at]),
             # As if each row brought it. By itself it would be looked for first, in every job.
             "CASE WHEN v.claim_no IS NOT NULL THEN :owner END",
@@ -88,21 +98,20 @@ class Completions:
             "owner": "NULL",
         }
 
-    def _statement(self, rows: str, owner: str, assignments: Mapping[str, str]) -> TextClause:
+    def _form(self, rows: str, owner: str, assignments: Mapping[str, str]) -> _Form:
         dialect, job = self._db.dialect, self._job.fullname
         is_ours = dialect.same_sql.format(f"{job}.owner", owner)
         held = f"{job}.id = v.id AND {job}.claim_no = v.claim_no AND {is_ours}"
         if dialect.update_returning:
             changes = ", ".join(f"{name} = {value}" for name, value in assignments.items())
-            return text(
-                f"UPDATE {job} SET {changes} FROM {rows}{dialect.limit_sql} "
-                f"WHERE {held} RETURNING {job}.id, {job}.claim_no"
-            )
+            update = f"UPDATE {job} SET {changes} FROM {rows}{dialect.limit_sql} WHERE {held}"
+            return _Form(text(update), text(dialect.telling_update(update, job, FENCE)))
         changes = ", ".join(f"{job}.{name} = {value}" for name, value in assignments.items())
         # Beside few other jobs it would rather walk the table, and wait for every job that some
         # open transaction has just added.
         joined = f"{rows} STRAIGHT_JOIN {job} FORCE INDEX (PRIMARY) ON {held}"
-        return text(f"UPDATE {joined} SET {changes}")
+        counting = text(f"UPDATE {joined} SET {changes}")
+        return _Form(counting, counting)
 
     def write(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:
         """Write these ends; returns the (id, claim_no) of those that were still the claimant's.
@@ -129,8 +138,8 @@ class Completions:
             accepted |= self._delete(connection, gone)
         if kept:
             retries = any(completion.state == SCHEDULED for completion in kept)
-            statement = self._retries if retries else self._ends
-            accepted |= self._write(connection, statement, kept, self._rows)
+            form = self._retries if retries else self._ends
+            accepted |= self._write(connection, form, kept, self._rows)
         if carried:
             self._carry(connection, [one for one in carried if (one.id, one.claim_no) in accepted])
         once = [completion for completion in completions if completion.once_key is not None]
@@ -200,40 +209,43 @@ class Completions:
     def _write(
         self,
         connection: Connection,
-        statement: TextClause,
+        form: _Form,
         completions: Sequence[Completion],
         brought: Callable[[Sequence[Completion]], dict[str, Any]],
     ) -> set[Fence]:
         dialect = self._db.dialect
+        fences = {(one.id, one.claim_no) for one in completions}
+        now = {"now": dialect.moment(utcnow())} if dialect.local_clock else {}
+
+        def count(some: Sequence[Completion]) -> int:
+            return connection.execute(form.counting, brought(some) | now).rowcount
+
+        if len(fences) == 1:
+            return fences if count(completions) else set()
         if not dialect.update_returning:
-            return self._write_counted(
-                connection, completions, lambda some: connection.execute(statement, brought(some))
-            )
-        values = brought(completions)
-        if dialect.local_clock:
-            values["now"] = dialect.moment(utcnow())
-        return set(map(tuple, connection.execute(statement, values).all()))
+            return self._write_counted(connection, completions, fences, count)
+        values = brought(completions) | now | {"number": len(fences)}
+        told: Sequence[Any] = connection.execute(form.telling, values).all()
+        return fences if told and told[0] == ALL else {(id, number) for id, number in told}
 
     def _write_counted(
         self,
         connection: Connection,
         completions: Sequence[Completion],
-        write: Callable[[Sequence[Completion]], CursorResult[Any]],
+        fences: set[Fence],
+        count: Callable[[Sequence[Completion]], int],
     ) -> set[Fence]:
         """The same where an UPDATE tells only how many rows it has changed: all, as a rule."""
-        fences = {(one.id, one.claim_no) for one in completions}
-        if len(completions) == 1:
-            return fences if write(completions).rowcount else set()
         # Not as a context: after a deadlock there is no savepoint to go back to, and that would be said.
         attempt = connection.begin_nested()
-        if write(completions).rowcount == len(fences):
+        if count(completions) == len(fences):
             attempt.commit()
             return fences
         attempt.rollback()
         ours = self._lock(connection, completions)
         left = [one for one in completions if (one.id, one.claim_no) in ours]
         if left:
-            write(left)
+            count(left)
         return ours
 
     def _lock(self, connection: Connection, completions: Sequence[Completion]) -> set[Fence]:

@@ -235,6 +235,24 @@ def test_ends_that_are_alike_are_written_together_whatever_the_ids(
         )
 
 
+@pytest.mark.parametrize("result", [None, '"r"'])
+def test_of_many_completions_those_are_accepted_whose_claims_are_held(
+    store: Store, spec: Make, result: str | None
+) -> None:
+    add(store, *(spec() for _ in range(6)))
+    ends = [ended(one, result=result) for one in claim(store)]
+    fences = [(one.id, one.claim_no) for one in ends]
+    lost = [one._replace(claim_no=7) for one in ends]
+    assert complete(store, *lost) == set()
+    assert complete(store, ends[0], lost[1]) == {fences[0]}
+    assert complete(store, *ends[:3], lost[3]) == set(fences[1:3])
+    assert stored(store, ends[3].id).state == "running"
+    assert complete(store, *ends[3:5], ends[4]) == set(fences[3:5])
+    assert complete(store, ends[5], ends[5]) == {fences[5]}
+    assert complete(store, *ends) == set()
+    assert [stored(store, one.id).state for one in ends] == ["succeeded"] * 6
+
+
 def test_a_write_without_the_fence_changes_nothing(store: Store, spec: Make) -> None:
     add(store, spec(), spec())
     one, two = claim(store)

@@ -140,6 +140,13 @@ class StoreDialect:
         """Keep a question that locks rows to their primary key, whatever else would find them."""
         return question
 
+    def telling_update(self, update: str, table: str, columns: Sequence[str]) -> str:
+        """Return SQL for an UPDATE that tells these columns of the rows it has changed.
+
+        Where that are as many as ``:number`` it may tell one row of NULLs instead.
+        """
+        return f"{update} RETURNING {', '.join(f'{table}.{name}' for name in columns)}"
+
     def let_idle(self, connection: Connection) -> None:
         """Let this transaction last as long as its client likes, silent or not."""
 

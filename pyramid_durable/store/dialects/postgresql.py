@@ -141,6 +141,15 @@ class PostgreSQL(StoreDialect):
     def moment(self, value: datetime) -> str:
         return value.isoformat()
 
+    def telling_update(self, update: str, table: str, columns: Sequence[str]) -> str:
+        # To send the rows, and make Python's of them, takes longer than to count them.
+        update = super().telling_update(update, table, columns)
+        counted = "SELECT count(*) AS number FROM changed HAVING count(*) > 0"
+        return (
+            f"WITH changed AS ({update}) SELECT {', '.join(f'changed.{name}' for name in columns)} "
+            f"FROM ({counted}) AS counted LEFT JOIN changed ON counted.number <> :number"
+        )
+
     def insert(self, table: Table) -> Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
 
