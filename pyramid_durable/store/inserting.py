@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from sqlalchemy import Column, Connection, CursorResult, Double, Integer
+from sqlalchemy import Column, Connection, CursorResult, Double
 from sqlalchemy.exc import IntegrityError
 
 from ..behaviors import KEY_OPTION
@@ -15,87 +15,71 @@ from ..records import SCHEDULED, JobSpec
 from ..times import utcnow
 from .database import Database
 from .plain import PlainStatement
-from .rows import dump_options
+from .rows import CLAIM_NAMES, dump_options
 
 LARGEST_TEXT: Final = 4_000_000
-"""Characters of arguments in one statement, unless one job alone has more: MariaDB closes the
-connection on a packet of more than 16 MB."""
+"""Characters in one statement, unless one job alone has more: MariaDB closes the connection on a
+packet of more than 16 MB."""
 
-MOST_KINDS: Final = 200
-"""Kinds of jobs in one statement: MariaDB looks for the kind of each job among all of them."""
+BESIDE: Final = 500
+"""Characters that a job brings beside its arguments and userdata: few have as many."""
 
 NO_NUMBERS: Final[Mapping[str, int]] = MappingProxyType({})
 
-_KIND: Final = {
-    "func": "func",
-    "queue": "queue",
-    "codec": "codec",
-    "name": "name",
-    "kind": "kind",
-    "priority": "priority",
-    "max_attempts": "max_attempts",
-    "group": "group_name",
-    "options": "options",
-}
-"""The fields of a JobSpec that many jobs have in common, and their columns."""
+_FIELDS: Final = JobSpec._fields[: JobSpec._fields.index("chosen_id")]
+_BROUGHT: Final = tuple(CLAIM_NAMES.get(name, name) for name in _FIELDS)
+"""What jobs bring: columns of their rows, and for how long they wait."""
 
-_SELDOM: Final = ("run_at", "delay", "userdata", "schedule_id", "fire_at", "waiting_key")
-"""The fields that few jobs have, and their columns; each has an id and a payload."""
-
-_OWN: Final = ("id", "payload", "userdata", "schedule_id", "fire_at", "waiting_key", "equal_key")
-_ALL: Final = frozenset((*_KIND.values(), *_OWN, *_SELDOM, "claim_no"))
+_MOMENTS: Final = ("run_at", "fire_at")
 
 _PASSING: Final = {False: "", True: " ON CONFLICT DO NOTHING RETURNING id"}
 """Whether a job is passed over whose id or key is taken, and how that is said."""
 
-_FIRST, _OPTIONS, _REST = (JobSpec._fields.index(name) for name in ("func", "options", "run_at"))
-_PLAIN: Final = tuple(JobSpec._field_defaults[name] for name in JobSpec._fields[_REST:])
-
-
-class _Part(NamedTuple):
-    """What one statement takes: what each job has for itself, and what they have in common."""
-
-    rows: list[dict[str, Any]]
-    kinds: list[dict[str, Any]]
-
 
 class JobInsert:
-    """Writes new jobs. What many have in common is said once, and joined by the database."""
+    """Writes new jobs: what they have in common is said once, the rest in lists.
+
+    What none of them has is not said: that would take the driver as long again. Most have few of
+    the columns.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        selected = self._values(_of_documents, _ALL)
-        many = (
-            f"{self._into(selected)} SELECT {', '.join(selected.values())} FROM {self._documents()}"
-        )
-        self._many = {new: PlainStatement(f"{many} WHERE true{_PASSING[new]}") for new in _PASSING}
-        self._one: dict[bool, dict[tuple[str, ...], PlainStatement]] = {new: {} for new in _PASSING}
+        columns = (*database.tables.job.c, Column("delay", Double))
+        self._columns = {column.name: column for column in columns}
+        self._statements: dict[Any, PlainStatement] = {}
 
-    def _into(self, values: Mapping[str, str]) -> str:
-        return f"INSERT INTO {self._db.tables.job.fullname} ({', '.join(values)})"
+    def _statement(
+        self, shared: Collection[str], own: Collection[str], *, new: bool
+    ) -> PlainStatement:
+        """The INSERT of jobs that share some columns, and have others each for itself.
 
-    def _of_one(self, given: Collection[str], *, new: bool) -> PlainStatement:
-        """The INSERT of a job that has these columns. Most jobs have few of them, and to tell the
-        database of the others that they are empty would take the driver as long again."""
-        key = tuple(given)
-        kept = self._one[new].get(key)
+        A job by itself needs no lists, which cost the database more than the row.
+        """
+        key = (*shared, None, *own, new)
+        kept = self._statements.get(key)
         if kept is None:
-            values = self._values(":{0}".format, given)
-            one = f"{self._into(values)} VALUES ({', '.join(values.values())}){_PASSING[new]}"
-            kept = self._one[new][key] = PlainStatement(one)
+            given = {name: f":{name}" for name in shared} | {name: f"v.{name}" for name in own}
+            values = self._values(given)
+            into = f"INSERT INTO {self._db.tables.job.fullname} ({', '.join(values)})"
+            source = f"VALUES ({', '.join(values.values())})"
+            if own:
+                lists = self._db.dialect.table_of_lists([self._columns[name] for name in own])
+                source = f"SELECT {', '.join(values.values())} FROM {lists} WHERE true"
+            kept = self._statements[key] = PlainStatement(f"{into} {source}{_PASSING[new]}")
         return kept
 
-    def _values(self, value: Callable[[str], str], given: Collection[str]) -> dict[str, str]:
+    def _values(self, given: Mapping[str, str]) -> dict[str, str]:
         """What is put into each column: a value that comes with the statement, or its clock."""
         dialect = self._db.dialect
         due = dialect.now_sql
         if "delay" in given:
-            due = dialect.after_sql.format(seconds=f"COALESCE({value('delay')}, 0)")
+            due = dialect.after_sql.format(seconds=given["delay"])
         if "run_at" in given:
-            due = f"COALESCE({value('run_at')}, {due})"
-        values = {name: value(name) for name in (*_OWN, *_KIND.values()) if name in given}
+            due = f"COALESCE({given['run_at']}, {due})"
+        values = {name: value for name, value in given.items() if name != "delay"}
         if "schedule_id" in given:
-            values["overlap_key"] = value("schedule_id")
+            values["overlap_key"] = given["schedule_id"]
         return values | {
             "run_at": due,
             "due_at": due,
@@ -103,22 +87,13 @@ class JobInsert:
             "state": f"'{SCHEDULED}'",
             "attempt": "0",
             "crashes": "0",
-            "claim_no": f"COALESCE({value('claim_no')}, 0)" if "claim_no" in given else "0",
+            "claim_no": given.get("claim_no", "0"),
         }
-
-    def _documents(self) -> str:
-        dialect, c = self._db.dialect, self._db.tables.job.c
-        own = [c[name] for name in (*_OWN, "run_at", "claim_no")]
-        own += [Column("delay", Double), Column("kind_no", Integer)]
-        kinds = [Column("no", Integer), *(c[name] for name in _KIND.values())]
-        rows = dialect.table_of_rows(own)
-        # From the left, so that the jobs are stored in the order in which they were asked for.
-        return f"{rows} LEFT JOIN {dialect.table_of_rows(kinds, 'k', 'kinds')} ON k.no = v.kind_no"
 
     def all(self, connection: Connection, specs: Sequence[JobSpec]) -> None:
         """Insert jobs that nothing can refuse."""
-        for part in _parts(specs, NO_NUMBERS):
-            self._insert(connection, part, new=False)
+        for part in _parts(specs):
+            self._insert(connection, part, NO_NUMBERS, new=False)
 
     def new(
         self,
@@ -130,84 +105,93 @@ class JobInsert:
 
         ``numbers`` are the last claims of those that they replace.
         """
-        return [id for part in _parts(specs, numbers) for id in self._new_of(connection, part)]
+        return [id for part in _parts(specs) for id in self._new_of(connection, part, numbers)]
 
-    def _new_of(self, connection: Connection, part: _Part) -> list[str]:
+    def _new_of(
+        self, connection: Connection, specs: Sequence[JobSpec], numbers: Mapping[str, int]
+    ) -> list[str]:
         if self._db.dialect.update_returning:
-            return list(self._insert(connection, part, new=True).scalars())
+            return list(self._insert(connection, specs, numbers, new=True).scalars())
         try:
             with connection.begin_nested():
-                self._insert(connection, part, new=False)
+                self._insert(connection, specs, numbers, new=False)
         except IntegrityError:
-            if len(part.rows) == 1:
+            if len(specs) == 1:
                 return []
             # IGNORE would hide other errors too, and cut texts that are too long.
-            alone = (_Part([row], [part.kinds[row["kind_no"]]]) for row in part.rows)
-            return [id for one in alone for id in self._new_of(connection, one)]
-        return [row["id"] for row in part.rows]
+            return [id for spec in specs for id in self._new_of(connection, [spec], numbers)]
+        return [spec.id for spec in specs]
 
-    def _insert(self, connection: Connection, part: _Part, *, new: bool) -> CursorResult[Any]:
-        """Insert a part; one job needs no documents, which cost the database more than the row."""
-        dialect, rows, kinds = self._db.dialect, *part
+    def _insert(
+        self,
+        connection: Connection,
+        specs: Sequence[JobSpec],
+        numbers: Mapping[str, int],
+        *,
+        new: bool,
+    ) -> CursorResult[Any]:
+        dialect = self._db.dialect
         more: dict[str, Any] = {}
         if dialect.local_clock:
             now = utcnow()
             more["now"] = dialect.moment(now)
-            for row in rows:
-                if "delay" in row:
-                    row["run_at"] = now + timedelta(seconds=row["delay"])
-        if len(rows) > 1:
-            documents = {"rows": dialect.dump(rows), "kinds": dialect.dump(kinds)}
-            return self._many[new].execute(connection, documents | more)
-        values = kinds[0] | rows[0]
-        for name in ("run_at", "fire_at"):
-            if name in values:
-                values[name] = dialect.moment(values[name])
-        return self._of_one(values, new=new).execute(connection, values | more)
+            specs = [_after(now, spec) if spec.delay else spec for spec in specs]
+        shared, own = _divide(specs, numbers)
+        for name in _MOMENTS:
+            if name in shared:
+                shared[name] = dialect.moment(shared[name])
+        if own:
+            more |= dialect.lists(own)
+        return self._statement(shared, own, new=new).execute(connection, shared | more)
 
 
-def _parts(specs: Sequence[JobSpec], numbers: Mapping[str, int]) -> Iterator[_Part]:
+def _parts(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
     """Divide new jobs into what one statement takes; most often that is all of them."""
-    part, size = _Part([], []), 0
-    known: dict[Any, int] = {}
+    part: list[JobSpec] = []
+    size = 0
     for spec in specs:
-        # Jobs that were made together have the same options, and not only equal ones.
-        options = spec[_OPTIONS]
-        kind = (*spec[_FIRST:_OPTIONS], id(options) if options else None)
-        size += len(spec.payload) + len(spec.userdata or "")
-        number = known.get(kind)
-        if part.rows and (size > LARGEST_TEXT or (number is None and len(known) == MOST_KINDS)):
+        takes = len(spec.payload) + len(spec.userdata or "") + BESIDE
+        size += takes
+        if part and size > LARGEST_TEXT:
             yield part
-            part, known, size = _Part([], []), {}, len(spec.payload)
-            number = None
-        if number is None:
-            number = known[kind] = len(known)
-            part.kinds.append(_kind(spec, number))
-        part.rows.append(_row(spec, number, numbers))
-    if part.rows:
+            part, size = [], takes
+        part.append(spec)
+    if part:
         yield part
 
 
-def _kind(spec: JobSpec, number: int) -> dict[str, Any]:
-    found = {column: getattr(spec, field) for field, column in _KIND.items()}
-    found["options"] = dump_options(spec.options)
-    return {"no": number} | {name: one for name, one in found.items() if one is not None}
+def _after(now: datetime, spec: JobSpec) -> JobSpec:
+    at = spec.run_at or now + timedelta(seconds=spec.delay)
+    return spec._replace(run_at=at, delay=0.0)
 
 
-def _row(spec: JobSpec, kind: int, numbers: Mapping[str, int]) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": spec.id, "payload": spec.payload, "kind_no": kind}
-    if spec[_REST:] != _PLAIN:
-        own = ((name, getattr(spec, name)) for name in _SELDOM)
-        row.update((name, value) for name, value in own if value is not None)
-        if spec.run_at is not None:
-            del row["delay"]
-    if KEY_OPTION in spec.options:
-        row["equal_key"] = spec.options[KEY_OPTION]
-    if spec.id in numbers:
-        row["claim_no"] = numbers[spec.id]
-    return row
+def _divide(
+    specs: Sequence[JobSpec], numbers: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, Sequence[Any]]]:
+    """What all jobs have in common, and what each has for itself, column by column."""
+    shared: dict[str, Any] = dict(zip(_BROUGHT, specs[0], strict=False))
+    own: dict[str, Sequence[Any]] = {}
+    if len(specs) > 1:
+        for name, values in zip(_BROUGHT, zip(*specs, strict=True), strict=False):
+            if name == "id" or values.count(values[0]) < len(values):
+                own[name] = values
+                del shared[name]
+    if numbers:
+        own["claim_no"] = [numbers.get(spec.id, 0) for spec in specs]
+    if options := shared.pop("options", None):
+        shared["options"] = dump_options(options)
+        shared["equal_key"] = options.get(KEY_OPTION)
+    elif "options" in own:
+        own |= _of_options(own["options"])
+    if not shared.get("delay"):
+        shared.pop("delay", None)
+    return {name: value for name, value in shared.items() if value is not None}, own
 
 
-def _of_documents(name: str) -> str:
-    """A column of the documents that _documents describes."""
-    return f"k.{name}" if name in _KIND.values() else f"v.{name}"
+def _of_options(options: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Any]]:
+    # Jobs of one function have the same ones, which are written once.
+    known = {id(one): one for one in options}
+    texts = {number: dump_options(one) for number, one in known.items()}
+    columns: dict[str, Sequence[Any]] = {"options": [texts[id(one)] for one in options]}
+    keys = [one.get(KEY_OPTION) for one in options]
+    return columns | {"equal_key": keys} if any(keys) else columns

@@ -31,9 +31,12 @@ CLAIM_NAMES = {"group": "group_name"}
 """The fields of a Claim whose columns are called otherwise: the word is SQL's own."""
 
 
+_write = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def dump_options(options: Mapping[str, Any]) -> str | None:
     """Write the rarely used options of a job as JSON; most jobs have none."""
-    return json.dumps(dict(options), separators=(",", ":")) if options else None
+    return _write(dict(options)) if options else None
 
 
 def load_options(text: str | None) -> Mapping[str, Any]:

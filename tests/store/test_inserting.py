@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pyramid_durable.behaviors import KEY_OPTION
 from pyramid_durable.exceptions import DuplicateJob
 from pyramid_durable.records import JobSpec
 from pyramid_durable.store import ALONE, Store
-from pyramid_durable.store.inserting import MOST_KINDS
+from pyramid_durable.store.inserting import BESIDE, LARGEST_TEXT
+from pyramid_durable.store.schema import ID_LENGTH
 
 from .acting import Make, add
+from .wire import recorded
 
 AT = datetime(2031, 5, 17, 8, 0, 0, 123456, tzinfo=timezone.utc)
 
@@ -64,10 +66,59 @@ def test_jobs_are_the_same_rows_alone_and_together(store: Store, spec: Make) -> 
     assert len(alone) == len(jobs)
 
 
-@pytest.mark.parametrize("kinds", [2, MOST_KINDS + 5])
+def test_jobs_that_share_most_are_the_same_rows_alone_and_together(
+    store: Store, spec: Make
+) -> None:
+    batches = [[alike(job, number) for number in range(3)] for job in some_of_each(spec)]
+    for batch in batches:
+        for job in batch:
+            add(store, job)
+    alone = rows(store)
+    with store.begin() as connection:
+        connection.execute(store.tables.job.delete())
+    for batch in batches:
+        add(store, *batch)
+    assert rows(store) == alone
+    assert len(alone) == 3 * len(batches)
+
+
+def alike(job: JobSpec, number: int) -> JobSpec:
+    """Another such job, with another id and whatever no two jobs may have."""
+    key = job.waiting_key and f"{number}{job.waiting_key[1:]}"
+    return job._replace(
+        id=f"{job.id}-{number}",
+        fire_at=job.fire_at and job.fire_at + timedelta(hours=number),
+        waiting_key=key,
+        options={**job.options, KEY_OPTION: key} if key else job.options,
+    )
+
+
+AWKWARD = (
+    *("", " ", "NULL", "null", "{}", '{"NULL"}', '"', '""', "\\", '\\"', "a,b", ",", "'", "''"),
+    *("\n\t", "ü", "\u2028", "\U0001f600", "%s", "%(id)s", ":id", "$1", '[["a"],{}]'),
+)
+
+
+def test_texts_arrive_as_they_are(store: Store, spec: Make) -> None:
+    jobs = [spec(payload=one) for one in AWKWARD]
+    jobs += [spec(payload="plain", userdata=one) for one in (*AWKWARD, None)]
+    add(store, *jobs)
+    assert {id: (row["payload"], row["userdata"]) for id, row in rows(store).items()} == {
+        job.id: (job.payload, job.userdata) for job in jobs
+    }
+
+
+def test_what_jobs_have_in_common_is_said_once(store: Store, spec: Make) -> None:
+    with recorded(store.engine) as wire:
+        add(store, *(spec(payload=f'["{number}"]', name="a name") for number in range(100)))
+    [(statement, values)] = wire.statements
+    assert str(values).count("a name") == str(values).count("tests.jobs:noop") == 1
+    assert "userdata" not in statement
+
+
+@pytest.mark.parametrize("kinds", [2, 205])
 def test_jobs_are_stored_in_the_order_of_the_call(store: Store, spec: Make, kinds: int) -> None:
-    number = MOST_KINDS * 3
-    jobs = [spec(name=f"kind {n % kinds}", payload=f'["{n}"]') for n in range(number)]
+    jobs = [spec(name=f"kind {n % kinds}", payload=f'["{n}"]') for n in range(600)]
     add(store, *jobs)
     c = store.tables.job.c
     with store.read() as connection:
@@ -76,12 +127,51 @@ def test_jobs_are_stored_in_the_order_of_the_call(store: Store, spec: Make, kind
     assert [tuple(row) for row in found] == [(one.id, one.name, one.payload) for one in jobs]
 
 
-def test_one_that_is_refused_takes_back_all_parts(store: Store, spec: Make) -> None:
+def test_jobs_with_much_text_are_several_statements(store: Store, spec: Make) -> None:
+    jobs = [spec(payload="x" * (LARGEST_TEXT // 2 - BESIDE)) for _ in range(3)]
+    with recorded(store.engine) as wire:
+        add(store, *jobs)
+    assert len(wire.statements) == 2
+    assert set(rows(store)) == {job.id for job in jobs}
+
+
+def test_many_small_jobs_are_several_statements(
+    store: Store, spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyramid_durable.store.inserting.LARGEST_TEXT", 10 * BESIDE)
+    jobs = [spec(payload="[[],{}]") for _ in range(100)]
+    with recorded(store.engine) as wire:
+        add(store, *jobs)
+    assert len(wire.statements) == 12
+    assert set(rows(store)) == {job.id for job in jobs}
+
+
+def test_one_that_is_refused_takes_back_all_parts(
+    store: Store, spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyramid_durable.store.inserting.LARGEST_TEXT", 10 * BESIDE)
     add(store, spec(id="taken", chosen_id=True))
-    many = [spec(name=f"kind {n}") for n in range(MOST_KINDS + 5)]
+    many = [spec(name=f"kind {n}") for n in range(25)]
     with pytest.raises(DuplicateJob):
         add(store, *many, spec(id="taken", chosen_id=True))
     assert set(rows(store)) == {"taken"}
+
+
+def test_equal_jobs_are_not_one(store: Store, spec: Make) -> None:
+    job = spec()
+    with pytest.raises(IntegrityError):
+        add(store, job, job)
+    with pytest.raises(DuplicateJob):
+        add(store, *[job._replace(chosen_id=True)] * 2)
+    assert rows(store) == {}
+
+
+def test_ids_that_are_too_long_are_refused_and_not_cut(store: Store, spec: Make) -> None:
+    if store.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite keeps texts of any length, MariaDB cuts what stands in a document")
+    with pytest.raises(DBAPIError):
+        add(store, spec(), spec(id="i" * (ID_LENGTH + 1)))
+    assert rows(store) == {}
 
 
 def test_a_job_alone_is_there_without_a_commit(store: Store, spec: Make) -> None:

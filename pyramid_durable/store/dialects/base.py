@@ -81,10 +81,8 @@ class StoreDialect:
         """Return the moment that many seconds after the database's clock (not with a local one)."""
         raise NotImplementedError
 
-    def table_of_rows(
-        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
-    ) -> str:
-        """Return SQL for the table ``name`` of the rows in a JSON document, a parameter.
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
+        """Return SQL for the table ``v`` of the rows in a JSON document, the parameter ``rows``.
 
         A batch comes as one document, which the database takes apart in C: the statement's text
         does not depend on the number of rows, so it is compiled and planned once.
@@ -112,9 +110,10 @@ class StoreDialect:
         return self.table_of_rows(columns)
 
     def lists(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Return the parameters that bring columns of equal length, without None among them."""
-        rows = zip(*columns.values(), strict=True)
-        return {"rows": self.dump([dict(zip(columns, row, strict=True)) for row in rows])}
+        """Return the parameters that bring columns of equal length; what is None is read as NULL."""
+        rows = (zip(columns, row, strict=True) for row in zip(*columns.values(), strict=True))
+        kept = [{name: one for name, one in row if one is not None} for row in rows]
+        return {"rows": self.dump(kept)}
 
     def insert(self, table: Table) -> Insert:
         """Return the INSERT that ``inserts`` takes: one that passes over rows that exist."""

@@ -73,11 +73,9 @@ class MariaDB(StoreDialect):
             text("MICROSECOND"), seconds * literal(1_000_000), self.now(), type_=UtcDateTime
         )
 
-    def table_of_rows(
-        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
-    ) -> str:
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
         types = defined(columns, mysql.dialect(), " PATH '$.{name}'")
-        return f"JSON_TABLE(:{document}, '$[*]' COLUMNS ({types})) AS {name}"
+        return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({types})) AS v"
 
     def insert(self, table: Table) -> Insert:
         return table.insert()

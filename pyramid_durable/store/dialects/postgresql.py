@@ -52,8 +52,12 @@ SETTINGS = {
 """How a transaction of ours begins, by what it is for."""
 
 MICROSECOND = timedelta(microseconds=1)
-MOMENT = "TIMESTAMPTZ 'epoch' + {0} * INTERVAL '1 microsecond' AS {0}"
-"""A moment of an array, exact: as text it took both Python and the server more than a microsecond."""
+MOMENT = (
+    "TIMESTAMPTZ 'epoch' + {0} / 1000000 * INTERVAL '1 second'"
+    " + {0} % 1000000 * INTERVAL '1 microsecond' AS {0}"
+)
+"""A moment of an array, exact to the end of the calendar, where an interval times all microseconds is
+not: it is computed in floating point. As text it took Python and the server a microsecond each."""
 
 
 class PostgreSQL(StoreDialect):
@@ -118,11 +122,9 @@ class PostgreSQL(StoreDialect):
 
     limit_sql = f", (SELECT {LIMITED}) AS limited"
 
-    def table_of_rows(
-        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
-    ) -> str:
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
         types = defined(columns, postgresql.dialect(), "")
-        return f"json_to_recordset(CAST(:{document} AS json)) AS {name}({types})"
+        return f"json_to_recordset(CAST(:rows AS json)) AS v({types})"
 
     def table_of_lists(self, columns: Sequence[Column[Any]]) -> str:
         moments = {one.name for one in columns if isinstance(one.type, UtcDateTime)}
@@ -176,18 +178,26 @@ class PostgreSQL(StoreDialect):
 
 
 def _kind(column: Column[Any]) -> str:
-    """The type of an array's elements: they have no collation of their own, and take another's."""
-    return column.type.compile(postgresql.dialect()).partition(" COLLATE")[0]
+    """The type of an array's elements: they have no collation of their own, and take another's. By a
+    length of their own they would be cut without a word, where the column refuses what is too long."""
+    return column.type.compile(postgresql.dialect()).partition("(")[0]
 
 
 def _array(values: Sequence[Any]) -> str:
     """Write texts, numbers or moments as PostgreSQL reads an array: half the work of a document."""
+    if None in values:
+        texts = ("NULL" if one is None else _elements((one,)) for one in values)
+        return f"{{{','.join(texts)}}}"
+    return f"{{{_elements(values)}}}"
+
+
+def _elements(values: Sequence[Any]) -> str:
     if not values or not isinstance(values[0], str):
         if values and isinstance(values[0], datetime):
             values = [(one - EPOCH) // MICROSECOND for one in values]
-        return f"{{{str(list(values))[1:-1]}}}"
+        return ",".join(map(str, values))
     quoted = '","'.join(values)
     if "\\" in quoted or quoted.count('"') != 2 * len(values) - 2:
         escaped = (one.replace("\\", "\\\\").replace('"', '\\"') for one in values)
         quoted = '","'.join(escaped)
-    return f'{{"{quoted}"}}'
+    return f'"{quoted}"'

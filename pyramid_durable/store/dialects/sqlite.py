@@ -63,11 +63,9 @@ class SQLite(StoreDialect):
     def now(self) -> ColumnElement[datetime]:
         return bindparam(None, callable_=utcnow, type_=UtcDateTime, unique=True)
 
-    def table_of_rows(
-        self, columns: Sequence[Column[Any]], name: str = "v", document: str = "rows"
-    ) -> str:
+    def table_of_rows(self, columns: Sequence[Column[Any]]) -> str:
         named = ", ".join(f"json_extract(value, '$.{one.name}') AS {one.name}" for one in columns)
-        return f"(SELECT {named} FROM json_each(:{document})) AS {name}"
+        return f"(SELECT {named} FROM json_each(:rows)) AS v"
 
     def insert(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
