@@ -139,16 +139,30 @@ class SpecMaker:
         make = cron_trigger if kind == CRON else interval_trigger
         return make(**fields, **rest, now=now, zone=self._settings.zone)
 
-    def _job(self, call: Call, kind: str, batch: Batch | None, **time: Any) -> JobSpec:
+    def _job(
+        self,
+        call: Call,
+        kind: str,
+        batch: Batch | None,
+        run_at: datetime | None = None,
+        delay: float = 0.0,
+    ) -> JobSpec:
         if batch is None:
-            return self._of_pattern(self._pattern(call, kind), call, new_id(), **time)
+            return self._of_pattern(self._pattern(call, kind), call, new_id(), run_at, delay)
         pattern = batch.pattern(call, kind, self._pattern)
-        return self._of_pattern(pattern, call, next(batch.ids), **time)
+        return self._of_pattern(pattern, call, next(batch.ids), run_at, delay)
 
-    def _of_pattern(self, pattern: Pattern, call: Call, id: str, **time: Any) -> JobSpec:
+    def _of_pattern(
+        self,
+        pattern: Pattern,
+        call: Call,
+        id: str,
+        run_at: datetime | None = None,
+        delay: float = 0.0,
+    ) -> JobSpec:
         args, kwargs = _arguments(call, pattern.bound)
         payload = self._serializer.dump_call(args, kwargs, max_size=self._settings.max_args_size)
-        job = pattern.job(id, payload, **time)
+        job = pattern.job(id, payload, run_at, delay)
         return self._bound(job, args, kwargs) if pattern.is_compared else job
 
     def _pattern(self, call: Call, kind: str, readers: Mapping[str, Any] = JOB_READERS) -> Pattern:

@@ -53,8 +53,7 @@ def encode(value: Any) -> Any:
 
     Raises Unserializable.
     """
-    encoder = _ENCODERS.get(type(value))
-    return encoder(value) if encoder is not None else _encode_other(value)
+    return _ENCODERS.get(type(value), _encode_other)(value)
 
 
 def _tagged(kind: str, form: Callable[[Any], Any]) -> Callable[[Any], Any]:

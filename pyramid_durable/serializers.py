@@ -10,7 +10,7 @@ import io
 import json
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .exceptions import BrokenJob, InvalidJob, InvalidSetting
@@ -160,10 +160,32 @@ class JSONSerializer(Serializer):
             return json.loads(text, object_hook=decoder(load_entity))
 
 
-_write_plain: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+def _plain_writer() -> Callable[[Any], str]:
+    """JSONEncoder.encode, but for the C encoder that it makes for each value where there is one.
+
+    What encode returns has no circles: it would not have returned.
+    """
+    plain = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return plain.encode
+    chunks = make(
+        None,  # no circles to look for
+        plain.default,
+        json.encoder.encode_basestring_ascii,
+        plain.indent,
+        plain.key_separator,
+        plain.item_separator,
+        plain.sort_keys,
+        plain.skipkeys,
+        plain.allow_nan,
+    )
+    return lambda value: "".join(chunks(value, 0))
+
+
+_write_plain: Final = _plain_writer()
 _plain: Final = json.JSONDecoder()
-"""What json.dumps and json.loads make for each call, or look for; every job goes through here.
-What encode returns has no circles: it would not have returned."""
+"""What json.dumps and json.loads make for each call, or look for; every job goes through here."""
 
 
 def _read_plain(text: str) -> Any:
