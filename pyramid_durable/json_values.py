@@ -99,7 +99,10 @@ def _items(value: Any) -> list[Any]:
     items: list[Any] = []
     try:
         for item in value:
-            items.append(encode(item))  # noqa: PERF401 - its length tells which one failed
+            # As encode() does, which would be one more call for each argument of each job; and one
+            # by one, since the length tells which has failed.
+            encoder = _ENCODERS.get(type(item), _encode_other)
+            items.append(encoder(item))
     except Unserializable as error:
         raise Unserializable(error.problem, f"[{len(items)}]{error.path}") from None
     return items

@@ -292,11 +292,10 @@ def new_id() -> str:
 
 def new_ids(number: int) -> Iterator[str]:
     """So many of them, made together when the first is asked for."""
-    random = iter_unpack(">Q", os.urandom(8 * number))
+    random = iter_unpack(">H6s", os.urandom(8 * number))
     moment, prefix = -1, ""
-    for tick, (bits,) in zip(_id_clock.ticks(number), random, strict=True):
+    for tick, (first, last) in zip(_id_clock.ticks(number), random, strict=True):
         if tick >> 12 != moment:
             moment = tick >> 12
             prefix = f"{moment >> 16:08x}-{moment & 0xFFFF:04x}-7"
-        first, last = 0x8000 | bits >> 50, bits & 0xFFFF_FFFF_FFFF
-        yield f"{prefix}{tick & 0xFFF:03x}-{first:x}-{last:012x}"
+        yield f"{prefix}{tick & 0xFFF:03x}-{0x8000 | first >> 2:x}-{last.hex()}"
