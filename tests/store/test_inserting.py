@@ -108,6 +108,28 @@ def test_texts_arrive_as_they_are(store: Store, spec: Make) -> None:
     }
 
 
+def test_times_arrive_to_the_microsecond_however_far(store: Store, spec: Make) -> None:
+    second, last = timedelta(seconds=1), timedelta(microseconds=1)
+    far = datetime(9999, 12, 30, 23, 59, 59, 999999, tzinfo=timezone.utc)
+    long_ago = datetime(1902, 1, 1, 0, 0, 0, 1, tzinfo=timezone.utc)
+    times = [
+        far,
+        far - last,
+        far - second,
+        AT,
+        AT + last,
+        long_ago,
+        long_ago - last,
+        long_ago - second,
+    ]
+    jobs = [spec(kind="date", run_at=at) for at in times]
+    add(store, *jobs)
+    job = store.tables.job.c
+    with store.read() as connection:
+        found = dict(tuple(row) for row in connection.execute(select(job.id, job.due_at)))
+    assert [found[one.id] for one in jobs] == times
+
+
 def test_what_jobs_have_in_common_is_said_once(store: Store, spec: Make) -> None:
     with recorded(store.engine) as wire:
         add(store, *(spec(payload=f'["{number}"]', name="a name") for number in range(100)))
