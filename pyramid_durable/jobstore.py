@@ -12,7 +12,16 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 
 from .exceptions import DurableError, StoreUnavailable
-from .pacing import HEAD_START, HUSH, HUSH_LOOK, LONGEST_WAIT, Takes
+from .pacing import (
+    FIRST_CLAIM,
+    HEAD_START,
+    HUSH,
+    HUSH_LOOK,
+    LONGEST_WAIT,
+    SHARES,
+    Takes,
+    fair_room,
+)
 from .policies import SUSPECT_CRASHES
 from .promptness import Promptness
 from .records import SCHEDULED, Claim
@@ -173,6 +182,7 @@ class DurableJobStore(BaseJobStore):
         with self._store.begin(LOOKING) as connection:
             look = self._store.looks.look(connection, self._queues)
             if not look.idle:
+                room = self._share(connection, look, room)
                 claims = self._take(connection, look, room, aside)
         pause = self._poll_interval
         if look.next_at is not None:
@@ -187,6 +197,13 @@ class DurableJobStore(BaseJobStore):
         self._executor.fed(full=full)
         self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
         return claims
+
+    def _share(self, connection: Any, look: Any, room: int) -> int:
+        """How many to claim, so that as many are left for each of the others."""
+        if room <= FIRST_CLAIM:
+            return room
+        due = self._store.looks.number_due(connection, look, room * SHARES)
+        return fair_room(room, due)
 
     def _take(self, connection: Any, look: Any, room: int, aside: list[Claim]) -> Sequence[Claim]:
         """Claim; what is given back at once is put ``aside``."""

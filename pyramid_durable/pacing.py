@@ -23,6 +23,10 @@ FIRST_CLAIM: Final = 200
 """Claims, at most, where no thread has anything to do: they work while the next ones are claimed. A
 full buffer takes the database tens of milliseconds."""
 
+SHARES: Final = 3
+"""A large claim takes one of so many shares of what is due, for there may be other daemons: what one
+holds when nothing is left, the others cannot help with."""
+
 FIRST_GUESS: Final = 0.005
 """Seconds a job takes, as long as none has been measured: it buffers 20 jobs a thread."""
 
@@ -116,6 +120,14 @@ def buffer_size(pace: Pace, *, moving: int) -> int:
     if moving <= 0:
         return 0
     return min(LARGEST_BUFFER, int(moving * BUFFERED_SECONDS / max(pace.seconds, 1e-6)))
+
+
+def fair_room(room: int, due: int) -> int:
+    """How many to claim of those that are ``due``: many while there are many, fewer towards their end.
+
+    So daemons end together, with few claims (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    """
+    return max(min(room, FIRST_CLAIM), min(room, due // SHARES))
 
 
 def room(*, idle: int, busy: int, waiting: int, buffer: int) -> int:

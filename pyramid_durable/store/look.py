@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, bindparam, func, or_, select
 
 from ..records import PRIORITIES
 from .database import Database
 from .queues import is_active
+from .types import UtcDateTime
 
 Due = tuple[str, int]
 """A queue and a priority that have work."""
@@ -54,6 +55,15 @@ class Looks:
         self._db = database
         self._job = database.tables.job
         self._questions: dict[tuple[str, ...], Select[Any]] = {}
+        c = self._job.c
+        since, now = (bindparam(name, type_=UtcDateTime) for name in ("since", "now"))
+        due = (
+            select(c.due_at)
+            .where(c.queue == bindparam("queue"), c.priority == bindparam("priority"))
+            .where(c.due_at.between(since, now))
+            .limit(bindparam("most"))
+        )
+        self._number = select(func.count()).select_from(due.subquery())
 
     def look(
         self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
@@ -98,6 +108,17 @@ class Looks:
             next_at=min(waiting, default=None),
             schedules_due=schedules_due,
         )
+
+    def number_due(self, connection: Connection, look: Look, most: int) -> int:
+        """Count what a look has seen to be due, up to ``most``."""
+        number = 0
+        for queue, priority in look.due:
+            if number >= most:
+                break
+            lane = {"queue": queue, "priority": priority, "since": look.since[queue, priority]}
+            asked = {**lane, "now": look.now, "most": most - number}
+            number += connection.execute(self._number, asked).scalar_one()
+        return number
 
     def _question(self, queues: tuple[str, ...]) -> Select[Any]:
         job, queue, schedule = self._job.c, self._db.tables.queue.c, self._db.tables.schedule.c

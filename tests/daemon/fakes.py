@@ -155,6 +155,9 @@ class FakeStore:
             schedules_due=False,
         )
 
+    def number_due(self, connection, look, most):
+        return min(len(self.due), most)
+
     def take(self, connection, owner, look, limit, *, starting=None, aside=None):
         self.takes += 1
         taken, self.due = self.due[:limit], self.due[limit:]

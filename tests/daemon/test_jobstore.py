@@ -6,7 +6,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from pyramid_durable.exceptions import DurableError
 from pyramid_durable.jobstore import DurableJobStore
-from pyramid_durable.pacing import HEAD_START, HUSH
+from pyramid_durable.pacing import FIRST_CLAIM, HEAD_START, HUSH, SHARES
 
 from .fakes import NOON, Clock, FakeStore, claim
 
@@ -89,6 +89,17 @@ def test_due_jobs_are_claimed_within_the_room(jobstore, store, executor):
     assert [run.claim.id for run in runs] == [f"job-{number}" for number in range(10)]
     assert executor.full is True
     assert len(jobstore.take(now())) == 5
+    assert executor.full is False
+
+
+def test_of_many_jobs_a_share_is_claimed_and_more_is_expected(jobstore, store, executor):
+    executor.space = 1000
+    store.due = [claim(f"job-{number}") for number in range(5000)]
+    assert [len(jobstore.take(now())) for _ in range(3)] == [1000, 1000, 1000]
+    assert len(jobstore.take(now())) == 2000 // SHARES
+    assert executor.full is True
+    store.due = store.due[:300]
+    assert [len(jobstore.take(now())) for _ in range(2)] == [FIRST_CLAIM, 100]
     assert executor.full is False
 
 

@@ -1,8 +1,10 @@
 from pyramid_durable.pacing import (
     FIRST_CLAIM,
     LARGEST_BUFFER,
+    SHARES,
     Pace,
     buffer_size,
+    fair_room,
     needs_another,
     room,
 )
@@ -49,6 +51,13 @@ def test_threads_without_work_begin_while_more_is_claimed():
     assert room(idle=300, busy=0, waiting=0, buffer=1000) == 300
     assert room(idle=9, busy=1, waiting=0, buffer=1000) == 1009
     assert room(idle=10, busy=0, waiting=10, buffer=1000) == 1000
+
+
+def test_a_large_claim_takes_a_share_of_what_is_due():
+    assert fair_room(1000, due=SHARES * 1000) == 1000
+    assert fair_room(1000, due=SHARES * 500) == 500
+    assert fair_room(1000, due=100) == FIRST_CLAIM
+    assert fair_room(150, due=0) == 150
 
 
 def test_there_is_never_less_than_no_room():

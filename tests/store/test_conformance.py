@@ -151,6 +151,16 @@ def test_a_claim_that_only_looks_so_far_keeps_no_writer_out(store: Store, spec: 
     assert [one.id for one in claim(store)] == ["second"]
 
 
+def test_what_is_due_is_counted_up_to_a_number(store: Store, spec: Make) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    add(store, *(spec(priority=n % 2, kind="date", run_at=later) for n in range(4)))
+    add(store, *(spec(priority=n % 2) for n in range(7)), spec(queue="mail"))
+    with store.read() as connection:
+        look = store.looks.look(connection, ["default"])
+        numbers = [store.looks.number_due(connection, look, most) for most in (1, 4, 7, 100)]
+    assert numbers == [1, 4, 7, 7]
+
+
 def test_a_claim_tells_the_databases_clock_at_the_claim_not_at_the_look(
     store: Store, spec: Make
 ) -> None:

@@ -156,6 +156,7 @@ def test_look_claim_and_complete_touch_only_their_own_rows(
         look = store.looks.look(connection, ["default"])
     assert len(look.due) == 10
     check_plans(store, lambda c: store.looks.look(c, ["default"]), pages=200)
+    check_plans(store, lambda c: store.looks.number_due(c, look, BATCH), pages=BATCH)
     check_plans(store, lambda c: store.claims.take(c, "me", look, BATCH), BATCH * PAGES_A_JOB)
     with store.begin() as connection:
         claims = store.claims.take(connection, "me", look, BATCH)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from pyramid_durable.heartbeat import Heartbeat
 from pyramid_durable.jobstore import DurableJobStore
+from pyramid_durable.pacing import SHARES
 from pyramid_durable.records import Claim, Completion, JobSpec
 from pyramid_durable.scheduler import Scheduler
 from pyramid_durable.store import Store
@@ -33,6 +34,7 @@ COSTS: dict[str, dict[str, Cost]] = {
     "enqueue 100": {"sqlite": (2, 1), "postgresql": (2, 1), "mariadb": (2, 1)},
     "claim 1": {"sqlite": (3, 1), "postgresql": (3, 1), "mariadb": (4, 1)},
     "claim 100": {"sqlite": (3, 1), "postgresql": (3, 1), "mariadb": (4, 1)},
+    "claim 1000": {"sqlite": (4, 1), "postgresql": (4, 1), "mariadb": (5, 1)},
     "complete 1": {"sqlite": (1, 1), "postgresql": (1, 1), "mariadb": (1, 1)},
     "complete 100": {"sqlite": (1, 1), "postgresql": (1, 1), "mariadb": (3, 1)},
     "remove 1": {"sqlite": (5, 1), "postgresql": (5, 1), "mariadb": (5, 1)},
@@ -54,8 +56,11 @@ class Room:
     waiting = 0
     starting = THREADS
 
+    def __init__(self, number: int) -> None:
+        self._number = number
+
     def room(self) -> int:
-        return MANY
+        return self._number
 
     def fed(self, *, full: bool) -> None:
         """It does not matter."""
@@ -97,11 +102,11 @@ def costing(what: str, database: str, *engines: Engine) -> Iterator[None]:
     assert wire.cost == COSTS[what][database], f"{what}: {wire}"
 
 
-def claiming(store: Store) -> DurableJobStore:
+def claiming(store: Store, number: int = MANY) -> DurableJobStore:
     return DurableJobStore(
         store,
         queues=["default"],
-        executor=Room(),
+        executor=Room(number),
         owner=lambda: "me",
         held=lambda: True,
         poll_interval=1.0,
@@ -160,6 +165,16 @@ def test_many_jobs_are_claimed_and_completed_at_the_cost_of_one(
     with costing(f"complete {number}", database, store.engine), store.begin() as connection:
         accepted = store.completions.write(connection, [end(claim) for claim in claims])
     assert len(accepted) == number
+
+
+def test_a_large_claim_counts_what_is_due(
+    store: Store, spec: Callable[..., JobSpec], database: str
+) -> None:
+    register(store, "me")
+    with store.begin() as connection:
+        store.jobs.add(connection, [spec() for _ in range(1200)])
+    with costing("claim 1000", database, store.engine):
+        assert len(claiming(store, 1000).take(datetime.now(timezone.utc))) == 1200 // SHARES
 
 
 @pytest.mark.parametrize("number", [1, MANY])
