@@ -23,9 +23,10 @@ FIRST_CLAIM: Final = 200
 """Claims, at most, where no thread has anything to do: they work while the next ones are claimed. A
 full buffer takes the database tens of milliseconds."""
 
-SHARES: Final = 3
+SHARES: Final = 2
 """A large claim takes one of so many shares of what is due, for there may be other daemons: what one
-holds when nothing is left, the others cannot help with."""
+holds when nothing is left, the others cannot help with. Smaller shares cost more in claims, and in
+counting, than they bring."""
 
 FIRST_GUESS: Final = 0.005
 """Seconds a job takes, as long as none has been measured: it buffers 20 jobs a thread."""
