@@ -134,7 +134,7 @@ def test_a_stop_waits_for_what_is_in_the_loop(started):
 def test_what_does_not_end_in_time_is_given_back_and_cancelled(started):
     one, daemon = started()
     id = one.scheduler.add_async_job(async_work.endure, args=[30])
-    eventually(lambda: one.job.state == "running")
+    eventually(lambda: async_work.waiting)
     assert not daemon.stop(0.2)
     assert (one.job.state, one.job.attempt) == ("scheduled", 0)
     assert async_work.ended == [id]

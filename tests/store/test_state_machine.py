@@ -151,9 +151,11 @@ def replace(owner: Any, name: str, value: Any) -> None:
 def rewrite_completions(store: Store, old: str, new: str) -> None:
     found = 0
     for name in ("_ends", "_retries", "_plain_ends"):
-        sql = str(getattr(store.completions, name))
-        found += sql.count(old)
-        setattr(store.completions, name, text(sql.replace(old, new)))
+        form = getattr(store.completions, name)
+        found += str(form.telling).count(old)
+        setattr(
+            store.completions, name, form._make(text(str(one).replace(old, new)) for one in form)
+        )
     assert found
 
 
