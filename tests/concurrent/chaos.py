@@ -39,7 +39,7 @@ rescues, suspects that run alone. It takes a few; only a job that is forgotten n
 
 LEFT = """
 SELECT id, name, state, owner FROM durable_job
-WHERE state IN ('scheduled', 'running') AND schedule_id IS NULL
+WHERE state IN ('scheduled', 'running') AND (schedule_id IS NULL OR attempt > 0)
 """
 
 
