@@ -65,6 +65,8 @@ class DurableScheduler(BackgroundScheduler):
         if not isinstance(runs, Runs):
             super()._dispatch_event(event)
             return
+        if not any(mask & event.code for _, mask in self._listeners):
+            return
         for run in runs:
             one = copy(event)
             one.job_id = run.id

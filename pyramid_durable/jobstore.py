@@ -181,9 +181,10 @@ class DurableJobStore(BaseJobStore):
         aside: list[Claim] = []
         with self._store.begin(LOOKING) as connection:
             look = self._store.looks.look(connection, self._queues)
+            share = room
             if not look.idle:
-                room = self._share(connection, look, room)
-                claims = self._take(connection, look, room, aside)
+                share = self._share(connection, look, room)
+                claims = self._take(connection, look, share, aside)
         pause = self._poll_interval
         if look.next_at is not None:
             pause = min(pause, (look.next_at - look.now).total_seconds())
@@ -192,14 +193,15 @@ class DurableJobStore(BaseJobStore):
             if not claims:
                 # Locked by others, or paused in this moment: looking at once would spin.
                 pause = self._poll_interval
-        full = len(claims) >= room
+        # Of those found some may have ended, or were put off: there is probably more all the same.
+        full = 2 * len(claims) > share
         self._promptness.looked(found=bool(claims), full=full)
         self._executor.fed(full=full)
         self._wake_in(min(pause, LONGEST_WAIT) if claims or self._executor.waiting else pause)
         return claims
 
     def _share(self, connection: Any, look: Any, room: int) -> int:
-        """How many to claim, so that as many are left for each of the others."""
+        """How many to claim: of many only a share, since other daemons may be free too."""
         if room <= FIRST_CLAIM:
             return room
         due = self._store.looks.number_due(connection, look, room * SHARES)

@@ -128,7 +128,7 @@ def fair_room(room: int, due: int) -> int:
 
     So daemons end together, with few claims (guided self-scheduling, Polychronopoulos and Kuck 1987).
     """
-    return max(min(room, FIRST_CLAIM), min(room, due // SHARES))
+    return min(room, max(FIRST_CLAIM, due // SHARES))
 
 
 def room(*, idle: int, busy: int, waiting: int, buffer: int) -> int:

@@ -143,8 +143,8 @@ class Recorder:
             self._sleeps = False
         let_grow(self._waiting, self._hurry.wait, linger)
         self._hurry.clear()
-        # In one step of the interpreter's, since others append meanwhile.
-        return fitting(list(islice(self._waiting, LARGEST_BATCH)))
+        # Of a copy, since others append meanwhile.
+        return fitting(list(islice(self._waiting.copy(), LARGEST_BATCH)))
 
     def _write_all(self, completions: Sequence[Completion], given_back: Sequence[GiveBack]) -> bool:
         """Write a batch, however often that has to be tried; False when told to give up."""

@@ -98,9 +98,10 @@ class Claim(NamedTuple):
     """A job that this daemon owns until its lease ends: what to run, and the fence of its writes.
 
     ``attempt`` counts the attempts before this one. ``claimed_at`` is the database's clock at the
-    claim. ``started``: the store knows it as started, so that its daemon's death counts as its crash.
-    ``errors`` and ``userdata`` are the stored JSON texts. A tuple rather than one of the
-    frozen dataclasses: one is made for every job that runs, straight from its row.
+    claim, asked then or shortly before and carried on. ``started``: the store knows it as started,
+    so that its daemon's death counts as its crash. ``errors`` and ``userdata`` are the stored JSON
+    texts. A tuple rather than one of the frozen dataclasses: one is made for every job that runs,
+    straight from its row.
     """
 
     id: str
@@ -120,7 +121,8 @@ class Claim(NamedTuple):
     userdata: str | None
     errors: str | None
     options: Mapping[str, Any]
-    # What follows is the same in all that one statement claims of a queue and priority.
+    # The order counts: store.claims asks for no column of what follows, since it is the same in all
+    # that one statement claims of a queue and priority.
     queue: str
     priority: int
     owner: str

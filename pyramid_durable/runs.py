@@ -55,6 +55,10 @@ class Run(NamedTuple):
     due_at: datetime
     taken_at: float
 
+    def __repr__(self) -> str:
+        # Not the claim, which has the job's arguments.
+        return f"<Run {self.id}>"
+
     @property
     def id(self) -> str:
         """Its name to APScheduler's listeners: a job may run more than once."""
@@ -66,6 +70,9 @@ class Runs(tuple[Run, ...]):
     it says of all can be told of each, to those who listen."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} runs>"
 
 
 class Handful(Job):

@@ -166,20 +166,21 @@ def _plain_writer() -> Callable[[Any], str]:
     What encode returns has no circles: it would not have returned.
     """
     plain = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        chunks = make(
+            None,  # no circles to look for
+            plain.default,
+            json.encoder.encode_basestring_ascii,
+            plain.indent,
+            plain.key_separator,
+            plain.item_separator,
+            plain.sort_keys,
+            plain.skipkeys,
+            plain.allow_nan,
+        )
+    except TypeError:  # there is none, or a later Python makes it in another way
         return plain.encode
-    chunks = make(
-        None,  # no circles to look for
-        plain.default,
-        json.encoder.encode_basestring_ascii,
-        plain.indent,
-        plain.key_separator,
-        plain.item_separator,
-        plain.sort_keys,
-        plain.skipkeys,
-        plain.allow_nan,
-    )
     return lambda value: "".join(chunks(value, 0))
 
 

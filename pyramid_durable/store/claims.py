@@ -27,7 +27,7 @@ DUE, NAMED = "due", "named"
 """What a claim picks its jobs by: one queue, priority and time, or their ids."""
 
 CLAIM_COLUMNS = tuple(name for name in Claim._fields if name not in ("claimed_at", "started"))
-"""The fields of a Claim that are columns; the others are the database's clock and ours to say."""
+"""The fields of a Claim that are columns; the others are a clock's and ours to say."""
 
 OWN_FIELDS: Final = Claim._fields.index("queue")
 """How many fields each has for itself, of those of one queue and priority."""
@@ -95,15 +95,20 @@ class Claims:
         """
         self._db.dialect.begin_writing(connection)
         due, since = list(look.due), look.since
+        now, claimed_at = look.now, look.clock_at(time.monotonic())
         if look.schedules_due:
-            born = self._schedules.fire(connection, look.queues, now=look.now)
+            if look.is_real:
+                # Asked again: on SQLite it may have waited long for the write lock.
+                now = claimed_at = self._db.now(connection)
+            born = self._schedules.fire(connection, look.queues, now=now)
             due = sorted({*due, *born}, key=lambda pair: pair[1])
             since = {pair: at for pair, at in since.items() if pair not in born}
         claims: Sequence[Claim] = ()
         twins: list[Claim] = []
         while not claims:
             picked = [(pair, since.get(pair, DISTANT_PAST)) for pair in due]
-            found = self._claim_due(connection, owner, picked, look, (starting, limit))
+            times = (now, claimed_at)
+            found = self._claim_due(connection, owner, picked, times, (starting, limit))
             claims, waiting = self._settle(connection, found)
             twins += waiting
             if not found:
@@ -122,13 +127,12 @@ class Claims:
         connection: Connection,
         owner: str,
         due: Sequence[tuple[Due, datetime]],
-        look: Look,
+        times: tuple[datetime, datetime],
         numbers: tuple[int | None, int],
     ) -> list[Claim]:
-        starting, limit = numbers
+        (now, claimed_at), (starting, limit) = times, numbers
         at_once = limit if starting is None else min(starting, limit)
         all_start = at_once >= limit
-        claimed_at = look.clock_at(time.monotonic())
         claims: list[Claim] = []
         for (queue, priority), since in due:
             if len(claims) >= limit:
@@ -137,7 +141,7 @@ class Claims:
                 "from_queue": queue,
                 "from_priority": priority,
                 "since": since,
-                "as_of": look.now,
+                "as_of": now,
                 "wanted": limit - len(claims),
             }
             began = claimed_at if all_start else None

@@ -22,7 +22,15 @@ LARGEST_TEXT: Final = 4_000_000
 packet of more than 16 MB."""
 
 BESIDE: Final = 500
-"""Characters that a job brings beside its arguments and userdata: few have as many."""
+"""Characters that a job brings beside its texts: few have as many."""
+
+ESCAPED: Final = 14
+"""Characters that one of a name can become on the way to MariaDB: two escapes, their backslashes
+doubled. The other texts are ASCII mostly."""
+
+MOST_STATEMENTS: Final = 200
+"""Statements that are kept. An application's jobs come in some tens of forms; whoever makes up more
+of them does not fill the memory."""
 
 NO_NUMBERS: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -59,6 +67,8 @@ class JobInsert:
         key = (*shared, None, *own, new)
         kept = self._statements.get(key)
         if kept is None:
+            if len(self._statements) >= MOST_STATEMENTS:
+                self._statements.clear()
             given = {name: f":{name}" for name in shared} | {name: f"v.{name}" for name in own}
             values = self._values(given)
             into = f"INSERT INTO {self._db.tables.job.fullname} ({', '.join(values)})"
@@ -150,7 +160,9 @@ def _parts(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
     part: list[JobSpec] = []
     size = 0
     for spec in specs:
-        takes = len(spec.payload) + len(spec.userdata or "") + BESIDE
+        takes = len(spec.payload) + BESIDE
+        if spec.name or spec.group or spec.userdata or spec.options:
+            takes += _size_of_more(spec)
         size += takes
         if part and size > LARGEST_TEXT:
             yield part
@@ -158,6 +170,13 @@ def _parts(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
         part.append(spec)
     if part:
         yield part
+
+
+def _size_of_more(spec: JobSpec) -> int:
+    """The characters of the texts that few jobs have."""
+    names = len(spec.name or "") + len(spec.group or "")
+    options = sum(len(str(value)) for value in spec.options.values())
+    return ESCAPED * names + len(spec.userdata or "") + options
 
 
 def _after(now: datetime, spec: JobSpec) -> JobSpec:

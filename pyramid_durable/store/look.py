@@ -26,7 +26,7 @@ class Look:
     ``due`` is in the order to claim in: by priority, then by the time of the job that waits
     longest, which ``since`` gives. ``next_at`` is the earliest time that is not due yet, None when
     nothing waits. ``now`` is what counts as now for that: the database's ``clock``, unless another
-    time took its place. ``answered`` is when that came, by this process's monotonic clock.
+    time took its place. ``answered`` is when its answer came, by this process's monotonic clock.
     """
 
     now: datetime
@@ -39,12 +39,21 @@ class Look:
     schedules_due: bool
 
     @property
+    def is_real(self) -> bool:
+        """Whether the clock counts, and no time that took its place."""
+        return self.now is self.clock
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to claim."""
         return not self.due and not self.schedules_due
 
     def clock_at(self, moment: float) -> datetime:
-        """The database's clock at a later moment of the monotonic one, without asking again."""
+        """The database's clock at a later moment of the monotonic one, without asking again.
+
+        It is behind by as long as the answer took: a claim then seems a little earlier than it was,
+        never later than what follows from it.
+        """
         return self.clock + timedelta(seconds=moment - self.answered)
 
 

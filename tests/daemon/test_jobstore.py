@@ -103,12 +103,19 @@ def test_of_many_jobs_a_share_is_claimed_and_more_is_expected(jobstore, store, e
     assert executor.full is False
 
 
+def test_more_is_expected_also_where_some_of_those_found_were_not_to_run(jobstore, store, executor):
+    store.due = [claim(f"job-{number}") for number in range(6)]
+    jobstore.take(now())
+    assert executor.full is True
+
+
 def test_runs_are_due_now_even_if_the_databases_clock_leads(jobstore, store):
     moment = NOON - timedelta(days=1)
     store.due = [claim("a", run_at=NOON), claim("b", run_at=NOON)]
     (handful,) = jobstore.get_due_jobs(moment)
     assert handful._get_run_times(moment) == [moment]
     assert [run.id for run in handful.id] == ["a#1", "b#1"]
+    assert (repr(handful.id), repr(handful.id[0])) == ("<2 runs>", "<Run a#1>")
     assert handful.trigger.get_next_fire_time(moment, moment) is None
     with pytest.raises(RuntimeError, match="not called through APScheduler"):
         handful.func()

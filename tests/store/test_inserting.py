@@ -179,6 +179,25 @@ def test_one_that_is_refused_takes_back_all_parts(
     assert set(rows(store)) == {"taken"}
 
 
+def test_long_names_count_as_what_they_become(store: Store, spec: Make) -> None:
+    jobs = [spec(name=f"{n} " + "名" * 200, group="組" * 250) for n in range(700)]
+    with recorded(store.engine) as wire:
+        add(store, *jobs)
+    assert sum("INSERT" in statement for statement, _ in wire.statements) == 2
+
+
+def test_of_all_forms_that_jobs_come_in_some_are_kept(
+    store: Store, spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyramid_durable.store.inserting.MOST_STATEMENTS", 3)
+    more: list[dict[str, Any]]
+    more = [{}, {"name": "a"}, {"group": "b"}, {"userdata": "{}"}, {"delay": 5.0}, {"run_at": AT}]
+    for one in more:
+        add(store, spec(**one))
+    assert len(store.jobs._insert._statements) <= 3
+    assert len(rows(store)) == len(more)
+
+
 def test_equal_jobs_are_not_one(store: Store, spec: Make) -> None:
     job = spec()
     with pytest.raises(IntegrityError):
