@@ -46,7 +46,7 @@ class DurableScheduler(BackgroundScheduler):
         """Let go of runs that were handed on; anything else is the stock method's."""
         if not isinstance(job_id, Runs):
             super().remove_job(job_id, jobstore)
-        elif self._listeners:
+        else:
             self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, "default"))
 
     def _process_jobs(self) -> float | None:
@@ -59,15 +59,11 @@ class DurableScheduler(BackgroundScheduler):
         return None if seconds is None else min(seconds, self._poll_interval)
 
     def _dispatch_event(self, event: SchedulerEvent) -> None:
-        if not self._listeners:
-            return
         runs = getattr(event, "job_id", None)
         if not isinstance(runs, Runs):
             super()._dispatch_event(event)
-            return
-        if not any(mask & event.code for _, mask in self._listeners):
-            return
-        for run in runs:
-            one = copy(event)
-            one.job_id = run.id
-            super()._dispatch_event(one)
+        elif any(mask & event.code for _, mask in self._listeners):
+            for run in runs:
+                one = copy(event)
+                one.job_id = run.id
+                super()._dispatch_event(one)

@@ -89,7 +89,7 @@ class Heartbeat:
 
     def holds(self, claim: Claim) -> bool:
         """Tell whether this claim is this incarnation's, and its lease held."""
-        return claim.owner == self.incarnation and self._clock() < self._held_until
+        return claim.owner == self.incarnation and self.held()
 
     def start(self) -> None:
         """Register the daemon and begin to beat. Raises StoreUnavailable."""

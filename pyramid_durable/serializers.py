@@ -10,12 +10,13 @@ import io
 import json
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .exceptions import BrokenJob, InvalidJob, InvalidSetting
 from .json_reading import EntityError, LoadEntity, decoder, load, read_entity
 from .json_values import MARK, EntityRef, Unserializable, encode, entity_ref
+from .plain_json import read, write
 from .references import UnknownName, import_name
 
 __all__ = [
@@ -143,7 +144,7 @@ class JSONSerializer(Serializer):
     def dumps(self, value: Any) -> str:
         """Write a value as ASCII text. Raises InvalidJob."""
         try:
-            return _write_plain(encode(value))
+            return write(encode(value))
         except Unserializable as error:
             raise InvalidJob(f"{error.path}: {error.problem}") from error
         except RecursionError as error:
@@ -153,49 +154,11 @@ class JSONSerializer(Serializer):
         """Read a value. Raises BrokenJob, and what ``load_entity`` raises."""
         if _MARKED not in text:
             try:
-                return _read_plain(text)
+                return read(text)
             except (ValueError, RecursionError) as error:
                 raise BrokenJob(f"the stored value cannot be read: {error!r}") from error
         with _reading("value"):
             return json.loads(text, object_hook=decoder(load_entity))
-
-
-def _plain_writer() -> Callable[[Any], str]:
-    """JSONEncoder.encode, but for the C encoder that it makes for each value where there is one.
-
-    What encode returns has no circles: it would not have returned.
-    """
-    plain = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-    make: Any = getattr(json.encoder, "c_make_encoder", None)
-    try:
-        chunks = make(
-            None,  # no circles to look for
-            plain.default,
-            json.encoder.encode_basestring_ascii,
-            plain.indent,
-            plain.key_separator,
-            plain.item_separator,
-            plain.sort_keys,
-            plain.skipkeys,
-            plain.allow_nan,
-        )
-    except TypeError:  # there is none, or a later Python makes it in another way
-        return plain.encode
-    return lambda value: "".join(chunks(value, 0))
-
-
-_write_plain: Final = _plain_writer()
-_plain: Final = json.JSONDecoder()
-"""What json.dumps and json.loads make for each call, or look for; every job goes through here."""
-
-
-def _read_plain(text: str) -> Any:
-    """As json.loads, which first looks for blanks around it: we have written none."""
-    try:
-        value, end = _plain.raw_decode(text)
-    except ValueError:
-        end = -1
-    return value if end == len(text) else _plain.decode(text)
 
 
 class PickleSerializer(Serializer):

@@ -27,14 +27,13 @@ Fence = tuple[str, int]
 
 FENCE = ("id", "claim_no")
 ALL = (None, None)
-"""What may be told in place of all the fences that were brought."""
+"""What an UPDATE that tells (``telling_update``) may say where it has changed all that were brought."""
 
 WRITTEN = ("state", "attempt", "started_at", "max_attempts", "result", "errors", "userdata")
 """The columns that take what the completion says."""
 
 SHARED = ("owner", "state", "attempt", "max_attempts")
 """What most ends of a batch have in common; many have nothing else to say than when it began."""
-
 
 SAYS_MORE = slice(Completion._fields.index("result"), None)
 NOTHING_MORE = tuple(Completion._field_defaults[name] for name in Completion._fields[SAYS_MORE])

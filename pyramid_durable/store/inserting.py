@@ -64,7 +64,7 @@ class JobInsert:
 
         A job by itself needs no lists, which cost the database more than the row.
         """
-        key = (*shared, None, *own, new)
+        key = (*shared, None, *own, new)  # None stands between the two
         kept = self._statements.get(key)
         if kept is None:
             if len(self._statements) >= MOST_STATEMENTS:

@@ -128,17 +128,14 @@ class Schedules:
         return connection.execute(ended).rowcount == 1
 
     def fire(
-        self, connection: Connection, queues: Sequence[str], *, now: datetime | None = None
+        self, connection: Connection, queues: Sequence[str], *, now: datetime
     ) -> set[tuple[str, int]]:
-        """Let due schedules make their jobs and advance; returns where jobs were born.
+        """Let schedules that are due ``now`` make their jobs and advance; returns where jobs were born.
 
-        ``now`` takes the database's clock's place for what is due.
-
-        Those of a paused queue wait, as if no daemon ran. A schedule that cannot be read is set aside with its error; the others go on.
+        Those of a paused queue wait, as if no daemon ran. A schedule that cannot be read is set aside
+        with its error; the others go on.
         """
         c = self._table.c
-        if now is None:
-            now = self._db.now(connection)
         question = (
             select(self._table)
             .where(c.due_at <= now, c.queue.in_(list(queues)))

@@ -173,6 +173,22 @@ def test_a_claim_tells_the_databases_clock_at_the_claim_not_at_the_look(
     assert stored(store, one.id).started_at == one.claimed_at
 
 
+def test_schedules_fire_as_of_the_claim_not_of_a_look_long_before(store: Store, spec: Make) -> None:
+    start = datetime.now(UTC) - timedelta(seconds=60)
+    schedule = interval(spec(), 20.0, trigger=every(20.0, start), next_run_at=start)
+    with store.begin() as connection:
+        store.schedules.add(connection, [schedule])
+    with store.begin(LOOKING) as connection:
+        look = store.looks.look(connection, ["default"])
+        long_ago = look.clock - timedelta(seconds=30)
+        seen = replace(look, now=long_ago, clock=long_ago)
+        (one,) = store.claims.take(connection, "a", seen, 10)
+    assert one.claimed_at >= look.clock
+    with store.read() as connection:
+        # All that was missed by now is one job, not one for then and one for now.
+        assert not store.looks.look(connection, ["default"]).schedules_due
+
+
 def test_jobs_born_in_a_claim_are_claimed_with_it_though_due_before_what_the_look_saw(
     store: Store, spec: Make
 ) -> None:

@@ -149,22 +149,29 @@ def test_jobs_are_stored_in_the_order_of_the_call(store: Store, spec: Make, kind
     assert [tuple(row) for row in found] == [(one.id, one.name, one.payload) for one in jobs]
 
 
-def test_jobs_with_much_text_are_several_statements(store: Store, spec: Make) -> None:
-    jobs = [spec(payload="x" * (LARGEST_TEXT // 2 - BESIDE)) for _ in range(3)]
-    with recorded(store.engine) as wire:
-        add(store, *jobs)
-    assert len(wire.statements) == 2
-    assert set(rows(store)) == {job.id for job in jobs}
-
-
-def test_many_small_jobs_are_several_statements(
-    store: Store, spec: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "job", "largest", "statements"),
+    [
+        (3, {"payload": "x" * (LARGEST_TEXT // 2 - BESIDE)}, LARGEST_TEXT, 2),
+        (100, {"payload": "[[],{}]"}, 10 * BESIDE, 12),
+        (700, {"name": "名" * 200, "group": "組" * 250}, LARGEST_TEXT, 2),
+    ],
+    ids=["much text", "many", "names that become longer on their way"],
+)
+def test_much_is_several_statements(
+    store: Store,
+    spec: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    job: dict[str, Any],
+    largest: int,
+    statements: int,
 ) -> None:
-    monkeypatch.setattr("pyramid_durable.store.inserting.LARGEST_TEXT", 10 * BESIDE)
-    jobs = [spec(payload="[[],{}]") for _ in range(100)]
+    monkeypatch.setattr("pyramid_durable.store.inserting.LARGEST_TEXT", largest)
+    jobs = [spec(**job) for _ in range(number)]
     with recorded(store.engine) as wire:
         add(store, *jobs)
-    assert len(wire.statements) == 12
+    assert len(wire.statements) == statements
     assert set(rows(store)) == {job.id for job in jobs}
 
 
@@ -177,13 +184,6 @@ def test_one_that_is_refused_takes_back_all_parts(
     with pytest.raises(DuplicateJob):
         add(store, *many, spec(id="taken", chosen_id=True))
     assert set(rows(store)) == {"taken"}
-
-
-def test_long_names_count_as_what_they_become(store: Store, spec: Make) -> None:
-    jobs = [spec(name=f"{n} " + "名" * 200, group="組" * 250) for n in range(700)]
-    with recorded(store.engine) as wire:
-        add(store, *jobs)
-    assert sum("INSERT" in statement for statement, _ in wire.statements) == 2
 
 
 def test_of_all_forms_that_jobs_come_in_some_are_kept(

@@ -24,7 +24,6 @@ from pyramid_durable.serializers import (
     JSONSerializer,
     PickleSerializer,
     Serializer,
-    _plain_writer,
     resolve_serializer,
     stored_serializer,
 )
@@ -109,38 +108,6 @@ def test_the_size_is_limited(serializer: Serializer) -> None:
     assert serializer.dump_call(["x" * 100], {}, max_size=size)
     with pytest.raises(InvalidJob, match=rf"{size:,} bytes.*max_args_size \({size - 1:,}\).*key"):
         serializer.dump_call(["x" * 100], {}, max_size=size - 1)
-
-
-@pytest.mark.parametrize("with_c", [True, False])
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(
-            [],
-            {},
-            "",
-            None,
-            True,
-            0,
-            -1,
-            2**70,
-            0.1,
-            -0.0,
-            1e300,
-            5e-324,
-            "é\u2028\0\U0001f600",
-            '"\\/',
-        ),
-        [[1, [2.5, {"a": [None, {"b": "ä"}], "": {}}]], {"x": [[], {}, ""]}],
-    ],
-)
-def test_it_is_the_json_of_the_standard_library(
-    value: Any, with_c: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not with_c:
-        monkeypatch.setattr(json.encoder, "c_make_encoder", None)
-        monkeypatch.setattr("pyramid_durable.serializers._write_plain", _plain_writer())
-    assert plain.dumps(value) == json.dumps(value, separators=(",", ":"))
 
 
 def test_the_size_is_counted_in_bytes() -> None:
